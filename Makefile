@@ -1,0 +1,49 @@
+# make app    the page at http://127.0.0.1:7860
+# make test   the whole test suite
+# make check  lint, types, import levels and the quick tests
+# Each makes the environment .venv first when it is missing or its requirements changed.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first Python of at least 3.11 that runs; set PYTHON to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: app test check lock clean
+
+app: $(VENV)/.app
+	$(BIN)/python app.py
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+# Pins what requirements.txt and requirements-dev.txt bring along. Local versions (+cpu) are cut: the
+# lock is for every build of torch.
+lock: $(VENV)/.dev
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find phi3tune tests recipes benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "phi3tune needs Python 3.11 or later; none was found. Set PYTHON=/path/to/python3" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.app: $(VENV)/.made requirements.txt requirements.lock pyproject.toml
+	$(PIP) install --quiet -r requirements.txt -c requirements.lock
+	$(PIP) install --quiet --no-deps --editable .
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib phi3tune app.py >/dev/null || true
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.app requirements-dev.txt
+	$(PIP) install --quiet -r requirements-dev.txt -c requirements.lock
+	touch $@

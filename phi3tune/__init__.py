@@ -1,0 +1,14 @@
+"""Fine-tune Phi-3 on your own chats, measure it, export it to ONNX, and compare them side by side.
+
+Import levels: a module imports from its own level's listed order or from below, never from above.
+`tests/test_levels.py` enforces this.
+
+    L0  errors system paths events config      standard library, pydantic (psutil, filelock, yaml inside functions)
+    L1  chat data                              prompt rendering; load, split, report
+    L2  engines < evaluation < training export models that answer; scores; runs; builds
+    L3  store jobs worker                      the queue; start, watch, stop; the process that runs L2
+    L4  ui                                     the page
+    L5  cli __main__                           the command line
+"""
+
+__version__ = "0.1.0"

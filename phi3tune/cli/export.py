@@ -1,0 +1,47 @@
+"""`phi3tune export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phi3tune.cli import plain_typer
+from phi3tune.cli.flags import config_flags
+from phi3tune.cli.follow import print_json, run_job, say
+from phi3tune.config import ExportConfig, parse, read_yaml
+from phi3tune.paths import Workspace
+
+app = plain_typer()
+
+
+@app.command()
+@config_flags(ExportConfig, skip=("model",))
+def export(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A run, a checkpoint or a Phi-3 folder.")] = None,
+    *,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    settings: dict[str, Any],
+) -> int:
+    """Merge a run, or build it for onnxruntime-genai and prove that the build behaves like it."""
+    given = {"model": model} if model is not None else {}
+    checked = parse(ExportConfig, {**(read_yaml(config) if config is not None else {}), **settings, **given})
+    job, code = run_job("export", checked, Workspace.current())
+    if as_json:
+        print_json({"status": job.state, **job.result, **({"reason": job.reason} if job.reason else {})})
+    elif job.state == "completed":
+        _summary(job.result)
+    parity = job.result.get("parity")
+    return 1 if code == 0 and parity is not None and not parity["passed"] else code
+
+
+def _summary(result: dict[str, Any]) -> None:
+    say(f"{result['path']}  {result['size_bytes'] / 1e6:,.1f} MB")
+    parity = result.get("parity")
+    if parity is not None:
+        verdict = "passed" if parity["passed"] else "FAILED"
+        say(f"parity with the merged model {verdict}: mean KL divergence {parity['kl_mean']:.2e}")
+        say(f"same next token {100 * parity['top1_agreement']:.2f} % of the time")
+        say(f"same greedy answer {100 * parity['greedy_match']:.1f} % of the time")

@@ -1,0 +1,56 @@
+"""`phi3tune train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from phi3tune import jobs
+from phi3tune.cli import plain_typer
+from phi3tune.cli.flags import config_flags
+from phi3tune.cli.follow import print_json, run_job, say
+from phi3tune.config import TrainConfig, parse, read_yaml
+from phi3tune.paths import Workspace
+
+app = plain_typer()
+
+
+@app.command()
+@config_flags(TrainConfig)
+def train(
+    *,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the run and return at once.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    settings: dict[str, Any],
+) -> int:
+    """Fine-tune a model on chats. Ctrl+C saves and stops; a second one stops at once."""
+    values = {**(read_yaml(config) if config is not None else {}), **settings}
+    checked = parse(TrainConfig, values)
+    workspace = Workspace.current()
+    if detach:
+        folder = jobs.submit("train", checked, workspace)
+        job = jobs.view(folder)
+        say(f"{folder.name} started; follow it on the page or with: phi3tune runs show {folder.name}")
+        if as_json:
+            print_json({"run": job.id, "status": job.state})
+        return 0
+    job, code = run_job("train", checked, workspace)
+    report(job, as_json=as_json)
+    return code
+
+
+def report(job: jobs.JobView, *, as_json: bool) -> None:
+    """How a run ended, for people or as JSON."""
+    if as_json:
+        print_json({"run": job.id, "status": job.state, **job.result, **({"reason": job.reason} if job.reason else {})})
+    elif job.state == "completed":
+        result = job.result
+        say(f"{job.id} is tuned: {result['steps']:,} steps, train loss {result['train_loss']:.4f}")
+        settings = jobs.read_config(job.folder)
+        assert isinstance(settings, TrainConfig)
+        say(f"next: phi3tune evaluate {settings.model} {job.id} --dataset {settings.dataset}")
+    elif job.state == "stopped":
+        say(f"{job.id} is stopped; go on with: phi3tune resume {job.id}")

@@ -1,0 +1,1 @@
+"""Models that answer and score: torch and onnxruntime-genai behind one protocol."""

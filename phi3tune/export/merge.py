@@ -1,0 +1,195 @@
+"""One folder of plain weights from a base model and its LoRA adapter, shard by shard.
+
+The rule is peft's `merge_and_unload`: W + s * B @ A, with s = alpha / r (rsLoRA: alpha / sqrt(r)).
+Only one shard is in memory at a time, so a model larger than memory can be merged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils.other import get_pattern_key
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from phi3tune.errors import UserError
+from phi3tune.paths import file_hash, manifest_problem, new_folder, write_json
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MERGE_RECORD = "merge.json"
+MERGE_SCHEMA = 1
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+)
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_PREFIX = "base_model.model."
+
+# Settings of a LoRA adapter that change nothing in W + s * B @ A, or that are read below.
+_UNDERSTOOD = {
+    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core",
+    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
+    "target_modules", "task_type", "use_rslora",
+}  # fmt: skip
+_NEUTRAL: tuple[Any, ...] = (None, False, "none", {}, [])
+# Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, ...) change them.
+_PLAIN_INIT = (True, False, "gaussian")
+
+
+class _Lora:
+    """The matrices of one adapter and the delta each adds to its weight."""
+
+    def __init__(self, folder: Path) -> None:
+        config = _read_json(folder / ADAPTER_CONFIG)
+        _check_kind(config)
+        self._alpha: float = config["lora_alpha"]
+        self._alphas: dict[str, float] = config.get("alpha_pattern") or {}
+        self._sqrt = bool(config.get("use_rslora"))
+        self._tensors = load_file(folder / ADAPTER_WEIGHTS)
+        self.targets: set[str] = set()
+        for key in self._tensors:
+            module, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
+            if kind not in ("A.weight", "B.weight"):
+                raise UserError(f"the adapter holds {key!r}, which is no LoRA matrix of a linear layer")
+            self.targets.add(f"{module}.weight")
+
+    def delta(self, target: str) -> torch.Tensor:
+        """s * B @ A in float32, shape [out, in]."""
+        module = target.removesuffix(".weight")
+        first = self._tensors[f"{_PREFIX}{module}.lora_A.weight"].float()
+        second = self._tensors[f"{_PREFIX}{module}.lora_B.weight"].float()
+        rank = first.shape[0]
+        alpha = self._alphas.get(get_pattern_key(list(self._alphas), module), self._alpha)
+        return (second @ first) * (alpha / (math.sqrt(rank) if self._sqrt else rank))
+
+
+def _check_kind(config: dict[str, Any]) -> None:
+    if config.get("peft_type") != "LORA":
+        raise UserError(f"adapter kind {config.get('peft_type')!r} cannot be merged; LORA can")
+    odd = sorted(key for key, value in config.items() if key not in _UNDERSTOOD and value not in _NEUTRAL)
+    if config.get("init_lora_weights", True) not in _PLAIN_INIT:
+        odd.append("init_lora_weights")
+    if odd:
+        given = ", ".join(f"{key}={config[key]!r}" for key in odd)
+        raise UserError(f"an adapter with {given} cannot be merged; plain LoRA and rsLoRA can")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors shards of a checkpoint; `UserError` when one is missing or there are none."""
+    if (folder / _INDEX).is_file():
+        names = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
+    else:
+        names = [_SINGLE]
+    files = [folder / Path(name).name for name in names]
+    missing = [path.name for path in files if not path.is_file()]
+    if missing:
+        raise UserError(f"{folder} has no {', '.join(missing)}; weights must be safetensors")
+    return files
+
+
+def adapter_hash(adapter: Path) -> str:
+    """One hash for the adapter's matrices and its settings."""
+    return file_hash(adapter / ADAPTER_WEIGHTS) + file_hash(adapter / ADAPTER_CONFIG)
+
+
+def is_current(merged: Path, adapter: Path) -> bool:
+    """True when `merged` is whole and was made from this very adapter."""
+    if not (merged / MERGE_RECORD).is_file() or manifest_problem(merged) is not None:
+        return False
+    return bool(_read_json(merged / MERGE_RECORD).get("adapter") == adapter_hash(adapter))
+
+
+def merge(base: Path, adapter: Path, out: Path) -> None:
+    """Write base + adapter to the new folder `out`, each tensor in the dtype in which the base stores it.
+
+    Raises `UserError` when the adapter is of another kind, or was not made for this base.
+    """
+    lora = _Lora(adapter)
+    shards = weight_files(base)
+    stored: set[str] = set()
+    for shard in shards:
+        with safe_open(shard, framework="pt") as file:
+            stored.update(file.keys())
+    strangers = sorted(lora.targets - stored)
+    if strangers:
+        raise UserError(f"the adapter was not made for {base.name}: that has no weight {strangers[0]!r}")
+    with new_folder(out) as folder:
+        for shard in shards:
+            _merge_shard(shard, lora, folder / shard.name)
+        if (base / _INDEX).is_file():
+            shutil.copyfile(base / _INDEX, folder / _INDEX)
+        write_model_files(base, folder)
+        write_json(folder / MERGE_RECORD, {"schema": MERGE_SCHEMA, "adapter": adapter_hash(adapter)})
+
+
+def _merge_shard(shard: Path, lora: _Lora, out: Path) -> None:
+    tensors = {}
+    with safe_open(shard, framework="pt") as file:
+        metadata = file.metadata()
+        for key in file.keys():  # noqa: SIM118 - not a dict
+            weight = file.get_tensor(key)
+            if key in lora.targets:
+                delta = lora.delta(key)
+                if delta.shape != weight.shape:
+                    raise UserError(
+                        f"the adapter was not made for this base: {key} has shape {list(weight.shape)} in the base "
+                        f"and {list(delta.shape)} in the adapter"
+                    )
+                # One rounding, from float32: rounding the delta first would lose the small ones.
+                weight = (weight.float() + delta).to(weight.dtype)
+            tensors[key] = weight
+    save_file(tensors, out, metadata=metadata)
+
+
+def write_model_files(base: Path, folder: Path, **changes: Any) -> None:
+    """Config, generation config and tokenizer of `base`, written to `folder` without code references.
+
+    `changes` are added to config.json. Every end token of the model is in generation_config.json:
+    a model that knows only <|endoftext|> would never stop at the end of its turn.
+    """
+    config = _read_json(base / "config.json")
+    for key in ("auto_map", "_name_or_path"):
+        config.pop(key, None)
+    write_json(folder / "config.json", {**config, **changes})
+    for name in TOKENIZER_FILES:
+        if (base / name).is_file():
+            shutil.copyfile(base / name, folder / name)
+    write_json(folder / "generation_config.json", _generation_config(base, config))
+
+
+def _generation_config(base: Path, config: dict[str, Any]) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+
+    path = base / "generation_config.json"
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    generation = _read_json(path) if path.is_file() else {name: config.get(name) for name in names}
+    given = generation.get("eos_token_id", config.get("eos_token_id"))
+    ends = list(given) if isinstance(given, list) else [given]
+    turn_end = Tokenizer.from_file(str(base / "tokenizer.json")).token_to_id("<|end|>")
+    if turn_end is not None and turn_end not in ends:
+        ends.append(turn_end)
+    return {**generation, "eos_token_id": [end for end in ends if end is not None]}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing") from None
+    except ValueError:
+        raise UserError(f"{path} is not readable JSON") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object")
+    return value

@@ -1,0 +1,239 @@
+"""Where things live on disk, and how they get there whole.
+
+Every artefact is written to a temporary sibling, synced, hashed into `manifest.json` and renamed:
+it is complete or it is absent.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from phi3tune.errors import UserError
+from phi3tune.system import fsync_path
+
+PACKAGE = Path(__file__).resolve().parent
+NANO = PACKAGE / "assets" / "phi3-nano"
+BUNDLED_DATASETS = PACKAGE.parent / "datasets"
+MANIFEST = "manifest.json"
+MANIFEST_SCHEMA = 1
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DEVICE_NAMES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
+_TEMPORARY = ".tmp-"
+
+
+def check_name(name: str, what: str = "run name") -> str:
+    """Return `name` when it is safe as a folder name on every system; raise `UserError` otherwise."""
+    if not _NAME.fullmatch(name) or ".." in name or name.endswith(".") or name.split(".")[0].lower() in _DEVICE_NAMES:
+        raise UserError(
+            f"{what} {name[:80]!r} is not accepted: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit, without '..'"
+        )
+    return name
+
+
+def slug(text: str) -> str:
+    """A folder-safe short form of any text, for names that people did not choose."""
+    cleaned = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    return cleaned or "data"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder tree of `$PHI3TUNE_HOME`. Folders are made when something is first written."""
+
+    root: Path
+
+    @classmethod
+    def current(cls) -> Workspace:
+        return cls(Path(os.environ.get("PHI3TUNE_HOME", "workspace")).absolute())
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def datasets(self) -> Path:
+        return self.root / "datasets"
+
+    @property
+    def evals(self) -> Path:
+        """Evaluations in which no run takes part."""
+        return self.root / "evals"
+
+    @property
+    def exports(self) -> Path:
+        """Job folders of exports, and the builds of models that are not runs."""
+        return self.root / "exports"
+
+    @property
+    def trash(self) -> Path:
+        return self.root / "trash"
+
+    @property
+    def database(self) -> Path:
+        state = os.environ.get("PHI3TUNE_STATE")
+        return (Path(state).absolute() if state else self.root) / "phi3tune.db"
+
+    def run(self, run_id: str) -> Path:
+        """The folder of an existing run; `UserError` when there is none of that name."""
+        folder = self.runs / check_name(run_id, "run")
+        if not is_run(folder):
+            known = ", ".join(sorted(p.name for p in self.run_folders())) or "none yet"
+            raise UserError(f"run {run_id!r} does not exist in {self.runs}; runs: {known}")
+        return folder
+
+    def run_folders(self) -> list[Path]:
+        """Folders of all runs, oldest first."""
+        if not self.runs.is_dir():
+            return []
+        found = [p for p in self.runs.iterdir() if is_run(p)]
+        return sorted(found, key=lambda p: ((p / "run.yaml").stat().st_mtime_ns, p.name))
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "run.yaml").is_file()
+
+
+def inside(path: Path, root: Path) -> bool:
+    """True when `path`, links followed, lies in `root`."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
+    """Replace a file in one step; readers see the old or the new text, never a part.
+
+    Without `sync` the text may be lost when the machine loses power, but not when the process dies.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def claim_folder(parent: Path, wanted: str | None, base: str, files: Mapping[str, str]) -> Path:
+    """Make a folder that already holds `files`: `wanted`, or the first free `base-N`.
+
+    It appears with its files in one step; of several callers for one name, one gets it.
+    Raises `UserError` when `wanted` exists.
+    """
+    if wanted is not None:
+        check_name(wanted)
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = parent / f".new{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    temporary.mkdir()
+    try:
+        for name, text in files.items():
+            write_text(temporary / name, text)
+        number = 1
+        while True:
+            folder = parent / (wanted or f"{slug(base)}-{number}")
+            try:
+                temporary.rename(folder)
+            except OSError as error:
+                if (
+                    error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES)
+                    or not folder.exists()
+                ):
+                    raise
+                if wanted is not None:
+                    raise UserError(
+                        f"{wanted!r} exists already in {parent}; choose another --name or delete it first"
+                    ) from None
+                number += 1
+                continue
+            fsync_path(parent)
+            return folder
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty sibling of `final`; on success hash, sync and rename it there.
+
+    An older `final` is replaced only after the new one is complete. On an error, nothing is left.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:6]}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        write_manifest(temporary)
+        if final.exists():
+            old = final.with_name(f".{final.name}{_TEMPORARY}old-{uuid.uuid4().hex[:6]}")
+            final.rename(old)
+            temporary.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(final)
+        fsync_path(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what an interrupted writer left in `folder`. The caller holds the folder's lock."""
+    if not folder.is_dir():
+        return
+    for leftover in folder.rglob(f".*{_TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Write `manifest.json`, last, with size and sha256 of every file below `folder`."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        fsync_path(path)
+        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+    write_json(folder / MANIFEST, {"schema": MANIFEST_SCHEMA, "files": files})
+    fsync_path(folder)
+
+
+def manifest_problem(folder: Path) -> str | None:
+    """Why the folder cannot be trusted (no manifest, a missing or altered file), or None."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has no readable manifest, so it was never completed"
+    if manifest.get("schema") != MANIFEST_SCHEMA:
+        return f"its manifest has schema {manifest.get('schema')}, this version reads {MANIFEST_SCHEMA}"
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"] or file_hash(path) != entry["sha256"]:
+            return f"{name} was altered after it was written"
+    return None

@@ -1,0 +1,77 @@
+"""The database of a workspace: the order of the queue. Losing it loses no run."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS queue (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    folder TEXT NOT NULL UNIQUE,
+    lane TEXT NOT NULL,
+    pid INTEGER,
+    started REAL
+)
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One job that waits (`pid` is None) or was started as process `pid` at `started`."""
+
+    folder: Path
+    lane: str
+    pid: int | None
+    started: float | None
+
+
+class Queue:
+    """Jobs in the order in which they were given, inside one `transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
+        self._connection = connection
+        self._root = root
+
+    def entries(self) -> list[Entry]:
+        rows = self._connection.execute("SELECT folder, lane, pid, started FROM queue ORDER BY position")
+        return [Entry(self._root / folder, lane, pid, started) for folder, lane, pid, started in rows]
+
+    def add(self, folder: Path, lane: str) -> None:
+        self._connection.execute("INSERT OR IGNORE INTO queue (folder, lane) VALUES (?, ?)", (self._key(folder), lane))
+
+    def mark_started(self, folder: Path, pid: int) -> None:
+        self._connection.execute(
+            "UPDATE queue SET pid = ?, started = ? WHERE folder = ?", (pid, time.time(), self._key(folder))
+        )
+
+    def remove(self, folder: Path) -> None:
+        self._connection.execute("DELETE FROM queue WHERE folder = ?", (self._key(folder),))
+
+    def _key(self, folder: Path) -> str:
+        # Relative, so that a workspace can be moved.
+        return folder.relative_to(self._root).as_posix()
+
+
+@contextmanager
+def queue(database: Path, root: Path) -> Iterator[Queue]:
+    """The queue of the workspace at `root`, locked against every other process until the block ends."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(database, timeout=30, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(_SCHEMA)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield Queue(connection, root)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        connection.close()

@@ -1,0 +1,202 @@
+"""Every call to the operating system: processor cores, memory, disk, locks, processes.
+
+Run on Linux; the macOS and Windows branches are written to the documented behaviour of those
+systems and have not been run.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+GIB = 1024**3
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory in bytes, as this process may use it (a cgroup limit counts)."""
+
+    total: int
+    available: int
+
+
+def cores() -> int:
+    """Processor cores that this process may use: the affinity mask, cut by a cgroup CPU quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(count, _quota_cores(count)))
+
+
+def _quota_cores(default: int) -> int:
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return default
+    return default if quota == "max" else math.ceil(int(quota) / int(period))
+
+
+def memory() -> Memory:
+    """Total and available memory, cut by a cgroup limit where there is one."""
+    import psutil
+
+    machine = psutil.virtual_memory()
+    total, available = machine.total, machine.available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return Memory(total, available)
+    return Memory(min(total, limit), min(available, max(0, limit - used)))
+
+
+def process_memory(pid: int | None = None) -> int:
+    """Resident bytes of one process; 0 when it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def process_age() -> float:
+    """Seconds since this process was started, its imports included."""
+    import psutil
+
+    return max(0.0, time.time() - float(psutil.Process().create_time()))
+
+
+def process_started(pid: int, *, near: float) -> bool:
+    """True when process `pid` lives and was started within a minute of `near` (a pid may be reused)."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - near) < 60.0)
+    except psutil.Error:
+        return False
+
+
+def disk_free(path: Path) -> int:
+    """Free bytes on the disk that holds `path`, or its nearest existing parent."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+class FolderLock:
+    """An operating-system lock on a file: it is free the moment its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        import filelock
+
+        self._timeout_error = filelock.Timeout
+        self._lock = filelock.FileLock(path)
+
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Take the lock; False when somebody else still holds it after `timeout` seconds."""
+        try:
+            self._lock.acquire(timeout=timeout)
+        except self._timeout_error:
+            return False
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """True when a living process holds the lock at `path`."""
+    if not path.exists():
+        return False
+    lock = FolderLock(path)
+    if not lock.acquire():
+        return True
+    lock.release()
+    return False
+
+
+def start_process(
+    argv: Sequence[str],
+    *,
+    output: IO[bytes] | int | None = None,
+    env: Mapping[str, str] | None = None,
+    low_priority: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a process in its own group, so that a Ctrl+C for us is not one for it.
+
+    `env` is added to this process's environment; `output` takes both stdout and stderr.
+    """
+    full_env = {**os.environ, **(env or {})}
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP
+        if low_priority:
+            flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        return subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=full_env, creationflags=flags
+        )
+    if low_priority and shutil.which("nice"):
+        argv = ["nice", "-n", "10", *argv]
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=full_env,
+        start_new_session=True,
+    )
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process started by `start_process` with everything it started; no error if gone."""
+    try:
+        if sys.platform == "win32":
+            subprocess.run(["taskkill", "/F", "/T", "/PID", str(pid)], capture_output=True, check=False)
+        else:
+            os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9; the number as text where the system has no name for it."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def fsync_path(path: Path) -> None:
+    """Force one file's or folder's entry to disk (folders cannot be synced on Windows)."""
+    if sys.platform == "win32" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def port_problem(host: str, port: int) -> str | None:
+    """Why `host:port` cannot be listened on, or None when it can."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if sys.platform != "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.strerror or str(error)
+    return None

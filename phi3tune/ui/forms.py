@@ -1,0 +1,134 @@
+"""Widgets made from the fields of `phi3tune.config`: label, sentence, unit, range and default."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import gradio as gr
+from gradio.components import Component
+from pydantic.fields import FieldInfo
+
+from phi3tune.config import Config, flag, parse
+from phi3tune.errors import ConfigError
+
+C = TypeVar("C", bound=Config)
+ACRONYMS = {"lora": "LoRA", "top_p": "Top p", "dtype": "Number format"}
+
+
+def label(field: str) -> str:
+    """`lora_rank` -> `LoRA rank`."""
+    if field in ACRONYMS:
+        return ACRONYMS[field]
+    first, *rest = field.split("_")
+    return " ".join([ACRONYMS.get(first, first.capitalize()), *rest])
+
+
+def fields(config: type[Config], group: str, without: Sequence[str] = ()) -> list[str]:
+    """Names of the settings of one group, `simple` or `advanced`, in order of definition."""
+    return [name for name, info in config.model_fields.items() if _extra(info)["group"] == group and name not in without]
+
+
+def _extra(info: FieldInfo) -> dict[str, Any]:
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict), "every setting is made by config.setting"
+    return extra
+
+
+def _kind(info: FieldInfo) -> tuple[Any, bool]:
+    """The annotation without `| None`, and whether None was allowed."""
+    annotation = info.annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return inner[0], True
+    return annotation, False
+
+
+def _limits(info: FieldInfo) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for item in info.metadata:
+        for name in ("ge", "gt", "le", "lt"):
+            value = getattr(item, name, None)
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def sentence(config: type[Config], field: str) -> str:
+    """What the form says under a setting: its sentence, then unit and range for a number."""
+    info = config.model_fields[field]
+    kind, _ = _kind(info)
+    text = info.description or ""
+    if kind not in (int, float):
+        return text
+    limits = _limits(info)
+    low = f"more than {limits['gt']:,g}" if "gt" in limits else f"{limits['ge']:,g}"
+    high = f"less than {limits['lt']:,g}" if "lt" in limits else f"{_whole(limits['le'])}"
+    return f"{text} Range: {low} to {high} {_extra(info)['unit']}."
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+
+
+def widget(config: type[Config], field: str, **options: Any) -> Component:
+    """The widget of one setting, holding its default."""
+    info = config.model_fields[field]
+    kind, optional = _kind(info)
+    common = {"label": label(field), "info": sentence(config, field), "elem_id": f"set-{field.replace('_', '-')}"}
+    common |= options
+    default = info.get_default(call_default_factory=True)
+    if get_origin(kind) is Literal:
+        choices = list(get_args(kind))
+        if len(choices) <= 3:
+            return gr.Radio(choices, value=default, **common)
+        return gr.Dropdown(choices, value=default, **common)
+    if kind is bool:
+        return gr.Checkbox(value=default, **common)
+    if kind in (int, float):
+        limits = _limits(info)
+        step = 1.0 if kind is int else (0.00001 if field == "learning_rate" else 0.01)
+        return gr.Number(
+            value=default,
+            minimum=limits.get("ge", limits.get("gt")),
+            maximum=limits.get("le", limits.get("lt")),
+            precision=0 if kind is int else None,
+            step=step,
+            placeholder="automatic" if optional else None,
+            **common,
+        )
+    text = ",".join(f"{key}={value}" for key, value in default.items()) if isinstance(default, dict) else default
+    return gr.Textbox(value=text or "", placeholder="automatic" if optional or kind is not str else None, **common)
+
+
+def read(config: type[C], names: Sequence[str], values: Sequence[Any], **more: Any) -> C:
+    """The settings of a form; `ConfigError` naming every wrong one by its label.
+
+    An empty box means "not given" where a setting may be left out.
+    """
+    given = {}
+    for name, value in zip(names, values, strict=True):
+        _, optional = _kind(config.model_fields[name])
+        given[name] = None if optional and isinstance(value, str) and not value.strip() else value
+    try:
+        return parse(config, {**given, **more})
+    except ConfigError as error:
+        raise ConfigError(_labelled(problem, config) for problem in error.problems) from None
+
+
+def _labelled(problem: str, config: type[Config]) -> str:
+    for name in config.model_fields:
+        if problem.startswith(flag(name) + " "):
+            return f"{label(name)}:{problem.removeprefix(flag(name))}"
+    return problem
+
+
+def changed(config: type[Config], names: Sequence[str], values: Sequence[Any]) -> int:
+    """How many settings differ from their defaults."""
+    count = 0
+    for name, value in zip(names, values, strict=True):
+        default = config.model_fields[name].get_default(call_default_factory=True)
+        empty = value in (None, "")
+        count += not (empty and default in (None, "", {})) and value != default
+    return count
