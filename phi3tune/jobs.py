@@ -297,24 +297,23 @@ def _start(folder: Path, workspace: Workspace) -> subprocess.Popen[bytes]:
     return child
 
 
-def watch(
-    folder: Path, workspace: Workspace, on_event: Callable[[Event], None], *, poll_seconds: float = 0.2
-) -> JobView:
-    """Hand on a job's events, from now on, until the job has ended and its worker is gone."""
-    for event in follow(folder, workspace, poll_seconds=poll_seconds):
-        on_event(event)
-    return view(folder)
+def follow(
+    folder: Path,
+    workspace: Workspace,
+    *,
+    offset: int = 0,
+    poll_seconds: float = 0.2,
+    on_poll: Callable[[], None] = lambda: None,
+) -> Iterator[Event]:
+    """Events of a job from byte `offset` on, as they come, until it has ended and its worker is gone.
 
-
-def follow(folder: Path, workspace: Workspace, *, poll_seconds: float = 0.2) -> Iterator[Event]:
-    """Events of a job as they come, starting after those that an earlier attempt left."""
-    status = read_status(folder)
-    path = folder / EVENTS
-    offset = path.stat().st_size if status.state == "queued" and path.exists() else 0
+    `on_poll` is called before each look.
+    """
     next_dispatch = time.monotonic()
     while True:
+        on_poll()
         job = view(folder)
-        events, offset = read_events(path, offset)
+        events, offset = read_events(folder / EVENTS, offset)
         yield from events
         if not job.active:
             child = _children.get(folder)
@@ -361,8 +360,11 @@ def _mark_stopped(folder: Path, reason: str, wait_seconds: float = 0.0) -> None:
         lock.release()
 
 
-def resume(folder: Path, workspace: Workspace) -> None:
-    """Put a stopped or failed run back in the queue; its worker goes on from the last good checkpoint."""
+def resume(folder: Path, workspace: Workspace) -> int:
+    """Put a stopped or failed run back in the queue; its worker goes on from the last good checkpoint.
+
+    Returns the size of its events in bytes: where the new attempt's begin.
+    """
     job = view(folder)
     if job.kind != "train" or job.state not in ("stopped", "failed"):
         raise UserError(f"{job.id} cannot be resumed: it is {job.state}; stopped and failed runs can be")
@@ -371,6 +373,8 @@ def resume(folder: Path, workspace: Workspace) -> None:
         raise UserError(f"{job.id} cannot be resumed: its worker is still there")
     try:
         (folder / STOP).unlink(missing_ok=True)
+        events = folder / EVENTS
+        offset = events.stat().st_size if events.exists() else 0
         status = read_status(folder)
         write_status(
             folder, status.model_copy(update={"state": "queued", "reason": "", "ended": None, "phase": "", "pid": None})
@@ -381,6 +385,7 @@ def resume(folder: Path, workspace: Workspace) -> None:
     finally:
         lock.release()
     dispatch(workspace)
+    return offset
 
 
 def delete(folder: Path, workspace: Workspace) -> Path:

@@ -11,8 +11,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from phi3tune.paths import NANO, Workspace  # noqa: E402
-from tests.fakes import tiny_phi3  # noqa: E402
+from phi3tune.paths import NANO, Workspace
+from tests.fakes import tiny_phi3
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
+from phi3tune import system
+
+_start_process = system.start_process
 TOKENIZER = Path(__file__).parent / "fixtures" / "phi3-mini-4k-tokenizer"
 
 
@@ -63,3 +67,52 @@ class RecordingReporter:
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
+
+
+FAKE_WORKER = [
+    sys.executable,
+    "-c",
+    "import sys, pathlib, tests.fakes as fakes; sys.exit(fakes.fake_worker_main(pathlib.Path(sys.argv[1])))",
+]
+
+
+def start_fake_worker(argv: Any, **options: Any) -> Any:
+    """In place of `system.start_process`: the worker that is asked for, counting instead of training."""
+    assert list(argv[1:3]) == ["-m", "phi3tune.worker"]
+    options["env"] = {**options["env"], "PYTHONPATH": str(Path(__file__).parents[1])}
+    return _start_process([*FAKE_WORKER, argv[3]], **options)
+
+
+def fake_worker_main(folder: Path) -> int:
+    """A worker whose work is to count: `max_steps` steps of 10 ms, a checkpoint at every second one.
+
+    The run's name says how it ends: names with `crash` raise at step 3 of their first attempt, names
+    with `mistake` raise a `UserError`, all others finish or stop when asked.
+    """
+    import time
+
+    from phi3tune import worker
+
+    system.start_process = start_fake_worker  # a worker's last act is to start the next one
+    from phi3tune.errors import UserError
+    from phi3tune.events import CheckpointSaved, Progress, Resumed
+
+    def work(config: Any, folder: Path, workspace: Any, reporter: Any) -> dict[str, Any]:
+        first = (reporter.status.resume_step or 0) + 1
+        if first > 1:
+            reporter.emit(Resumed(step=first - 1))
+        for step in range(first, config.max_steps + 1):
+            reporter.emit(Progress(done=step, total=config.max_steps))
+            if step % 2 == 0:
+                reporter.emit(CheckpointSaved(step=step))
+            if "crash" in folder.name and step == 3 and first == 1:
+                raise RuntimeError("the fake broke\nover two lines")
+            if "mistake" in folder.name and step == 3:
+                raise UserError("a mistake that only the worker could see")
+            if reporter.stop_requested():
+                return {"run": folder.name, "status": "stopped", "steps": step}
+            time.sleep(0.01)
+        return {"run": folder.name, "status": "completed", "steps": config.max_steps}
+
+    worker._work = work
+    return worker.run(folder)

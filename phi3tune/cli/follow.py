@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,6 @@ from phi3tune import jobs
 from phi3tune.cli import INTERRUPTED
 from phi3tune.config import Config
 from phi3tune.events import (
-    CheckpointSaved,
-    Completed,
     Event,
     Failed,
     Metrics,
@@ -43,28 +44,50 @@ def run_job(kind: jobs.Kind, config: Config, workspace: Workspace) -> tuple[jobs
     return follow_job(folder, workspace)
 
 
-def follow_job(folder: Path, workspace: Workspace) -> tuple[jobs.JobView, int]:
-    """Show a job until it ends. Ctrl+C asks it to stop, a second one ends it at once."""
+def follow_job(folder: Path, workspace: Workspace, offset: int = 0) -> tuple[jobs.JobView, int]:
+    """Show a job's events from byte `offset` on. Ctrl+C asks it to stop, a second one ends it at once."""
     printer = Printer()
-    interrupts = 0
+    interrupts = Interrupts(folder, workspace)
     position = next((job.queue_position for job in jobs.active(workspace) if job.folder == folder), None)
     if position is not None:
         say(f"{folder.name} waits in the queue at position {position}")
-    while True:
-        try:
-            job = jobs.watch(folder, workspace, printer)
-            break
-        except KeyboardInterrupt:
-            interrupts += 1
-            if not jobs.view(folder).active:
-                continue
-            if interrupts == 1:
-                say(f"\nstopping {folder.name} after this step; press Ctrl+C again to end it now")
-            jobs.stop(folder, workspace, now=interrupts > 1)
+    with interrupts.caught():
+        for event in jobs.follow(folder, workspace, offset=offset, on_poll=interrupts.obey):
+            printer(event)
+    job = jobs.view(folder)
     if job.state == "failed":
         say(f"phi3tune: {folder.name} failed: {job.reason}")
     code = {"completed": 0, "stopped": 0, "failed": 2 if printer.user_error else 1}[job.state]
-    return job, INTERRUPTED if interrupts else code
+    return job, INTERRUPTED if interrupts.count else code
+
+
+class Interrupts:
+    """Counts Ctrl+C and acts on it between polls: a handler that stopped the job itself could
+    interrupt a transaction on the queue."""
+
+    def __init__(self, folder: Path, workspace: Workspace) -> None:
+        self.count = 0
+        self._obeyed = 0
+        self._folder, self._workspace = folder, workspace
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGINT, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _handle(self, *_: object) -> None:
+        self.count += 1
+
+    def obey(self) -> None:
+        if self.count == self._obeyed or not jobs.view(self._folder).active:
+            return
+        self._obeyed = self.count
+        if self.count == 1:
+            say(f"\nstopping {self._folder.name} after this step; press Ctrl+C again to end it now")
+        jobs.stop(self._folder, self._workspace, now=self.count > 1)
 
 
 class Printer:
@@ -72,15 +95,14 @@ class Printer:
 
     def __init__(self) -> None:
         self.user_error = False
-        self._progress = ""
         self._live = sys.stderr.isatty()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
             eta = "" if event.eta_seconds is None else f", {duration(event.eta_seconds)} left"
-            self._progress = f"{event.done:,}/{event.total:,} {event.unit}{eta}"
+            line = f"{event.done:,}/{event.total:,} {event.unit}{eta}"
             if self._live:
-                sys.stderr.write(f"\r\033[K{self._progress}")
+                sys.stderr.write(f"\r\033[K{line}")
                 sys.stderr.flush()
             return
         if self._live:
@@ -107,7 +129,7 @@ class Printer:
             case Failed():
                 self.user_error = event.user_error
                 return None
-            case CheckpointSaved() | Completed() | Metrics():
+            case _:
                 return None
 
 

@@ -94,12 +94,12 @@ def resume(
     """Go on with a stopped or failed run from its last good checkpoint."""
     workspace = Workspace.current()
     folder = workspace.run(run)
-    jobs.resume(folder, workspace)
+    offset = jobs.resume(folder, workspace)
     if detach:
         if as_json:
             print_json({"run": run, "status": jobs.view(folder).state})
         return 0
-    job, code = follow_job(folder, workspace)
+    job, code = follow_job(folder, workspace, offset)
     report(job, as_json=as_json)
     return code
 

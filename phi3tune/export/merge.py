@@ -6,7 +6,6 @@ Only one shard is in memory at a time, so a model larger than memory can be merg
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -17,6 +16,8 @@ from peft.utils.other import get_pattern_key
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from phi3tune.chat import Renderer
+from phi3tune.engines.folders import read_json
 from phi3tune.errors import UserError
 from phi3tune.paths import file_hash, manifest_problem, new_folder, write_json
 
@@ -52,7 +53,7 @@ class _Lora:
     """The matrices of one adapter and the delta each adds to its weight."""
 
     def __init__(self, folder: Path) -> None:
-        config = _read_json(folder / ADAPTER_CONFIG)
+        config = read_json(folder / ADAPTER_CONFIG)
         _check_kind(config)
         self._alpha: float = config["lora_alpha"]
         self._alphas: dict[str, float] = config.get("alpha_pattern") or {}
@@ -87,16 +88,10 @@ def _check_kind(config: dict[str, Any]) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors shards of a checkpoint; `UserError` when one is missing or there are none."""
-    if (folder / _INDEX).is_file():
-        names = sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
-    else:
-        names = [_SINGLE]
-    files = [folder / Path(name).name for name in names]
-    missing = [path.name for path in files if not path.is_file()]
-    if missing:
-        raise UserError(f"{folder} has no {', '.join(missing)}; weights must be safetensors")
-    return files
+    """The safetensors shards of a checkpoint that `engines.folders.check_weights` accepted."""
+    if (folder / _SINGLE).is_file():
+        return [folder / _SINGLE]
+    return sorted(folder / name for name in set(read_json(folder / _INDEX)["weight_map"].values()))
 
 
 def adapter_hash(adapter: Path) -> str:
@@ -108,7 +103,7 @@ def is_current(merged: Path, adapter: Path) -> bool:
     """True when `merged` is whole and was made from this very adapter."""
     if not (merged / MERGE_RECORD).is_file() or manifest_problem(merged) is not None:
         return False
-    return bool(_read_json(merged / MERGE_RECORD).get("adapter") == adapter_hash(adapter))
+    return bool(read_json(merged / MERGE_RECORD).get("adapter") == adapter_hash(adapter))
 
 
 def merge(base: Path, adapter: Path, out: Path) -> None:
@@ -128,7 +123,7 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     with new_folder(out) as folder:
         for shard in shards:
             _merge_shard(shard, lora, folder / shard.name)
-        if (base / _INDEX).is_file():
+        if not (folder / _SINGLE).is_file():
             shutil.copyfile(base / _INDEX, folder / _INDEX)
         write_model_files(base, folder)
         write_json(folder / MERGE_RECORD, {"schema": MERGE_SCHEMA, "adapter": adapter_hash(adapter)})
@@ -159,7 +154,7 @@ def write_model_files(base: Path, folder: Path, **changes: Any) -> None:
     `changes` are added to config.json. Every end token of the model is in generation_config.json:
     a model that knows only <|endoftext|> would never stop at the end of its turn.
     """
-    config = _read_json(base / "config.json")
+    config = read_json(base / "config.json")
     for key in ("auto_map", "_name_or_path"):
         config.pop(key, None)
     write_json(folder / "config.json", {**config, **changes})
@@ -170,26 +165,9 @@ def write_model_files(base: Path, folder: Path, **changes: Any) -> None:
 
 
 def _generation_config(base: Path, config: dict[str, Any]) -> dict[str, Any]:
-    from tokenizers import Tokenizer
-
     path = base / "generation_config.json"
     names = ("bos_token_id", "eos_token_id", "pad_token_id")
-    generation = _read_json(path) if path.is_file() else {name: config.get(name) for name in names}
-    given = generation.get("eos_token_id", config.get("eos_token_id"))
-    ends = list(given) if isinstance(given, list) else [given]
-    turn_end = Tokenizer.from_file(str(base / "tokenizer.json")).token_to_id("<|end|>")
-    if turn_end is not None and turn_end not in ends:
-        ends.append(turn_end)
-    return {**generation, "eos_token_id": [end for end in ends if end is not None]}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except ValueError:
-        raise UserError(f"{path} is not readable JSON") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    return value
+    generation = read_json(path) if path.is_file() else {name: config.get(name) for name in names}
+    given = generation.get("eos_token_id")
+    ends = given if isinstance(given, list) else [] if given is None else [given]
+    return {**generation, "eos_token_id": [*ends, *sorted(Renderer.load(base).end_ids.difference(ends))]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -16,16 +15,17 @@ from typing import Any
 import onnxruntime_genai
 
 from phi3tune.config import Precision
+from phi3tune.engines.folders import read_json
 from phi3tune.export.merge import weight_files, write_model_files
 
-# int4: 
+# int4:
 BUILDER_OPTIONS: dict[Precision, dict[str, str]] = {
-    "int4": {},
-    "int8": {},
+    "int4": {"block_size": "32"},
+    "int8": {"block_size": "32"},
     "fp32": {},
 }
 # Reads the keys at full length, so that a chat can be rewound past the window; no credentials, no remote code.
-_COMMON_OPTIONS = {"windowed_kv_cache": "false", "hf_token": "false", "hf_remote": "false"}
+COMMON_OPTIONS = {"windowed_kv_cache": "false", "hf_token": "false", "hf_remote": "false"}
 
 
 def build(source: Path, out: Path, precision: Precision, scratch: Path) -> None:
@@ -39,7 +39,7 @@ def build(source: Path, out: Path, precision: Precision, scratch: Path) -> None:
 
     with builder_input(source, scratch) as folder, _quiet():
         cache = str(folder / "cache")
-        options = [f"{key}={value}" for key, value in {**_COMMON_OPTIONS, **BUILDER_OPTIONS[precision]}.items()]
+        options = [f"{key}={value}" for key, value in {**COMMON_OPTIONS, **BUILDER_OPTIONS[precision]}.items()]
         parsed = parse_extra_options(None, str(folder), str(out), precision, "cpu", cache, options)
         create_model(None, str(folder), str(out), precision, "cpu", cache, **parsed)
         # Our renderer reads the end tokens from here; genai_config.json holds the same ones for the runtime.
@@ -52,7 +52,7 @@ def builder_input(source: Path, scratch: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".builder.tmp-", dir=scratch) as name:
         folder = Path(name)
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        config = read_json(source / "config.json")
         write_model_files(source, folder, **config_changes(config))
         for path in [*weight_files(source), *source.glob("*.safetensors.index.json")]:
             _link(path.resolve(), folder / path.name)

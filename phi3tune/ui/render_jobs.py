@@ -101,7 +101,7 @@ def _ending(job: JobView) -> str:
         where = f"Stopped; a checkpoint of step {job.resume_step} is kept." if job.resume_step else "Stopped."
         return notice("info", f"{where} {_sentence(job.reason)}".strip(), "Resume goes on from there.")
     if job.state == "failed":
-        return notice("bad", f"Failed: {job.reason or 'no reason was given'}.".replace("..", "."))
+        return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
     if job.not_responding:
         return notice("warning", "The worker is there but has not answered for a while.", "Stop it now if it stays so.")
     return ""

@@ -3,12 +3,13 @@
 import re
 from functools import cache
 from random import Random
+from typing import TypeAlias
 
-type Node = str | tuple[tuple["Node", ...], ...]
+Node: TypeAlias = "str | tuple[tuple[Node, ...], ...]"
 
 _QUESTION = re.compile(
     r"(?:^|[,:;] )(?:and )?(?:what|which|who|whose|how|is|are|am|can|could|do|does|did|when|where|why|may|will|would|"
-    r"should|whats|what's|was|were|from what|has|have you|in which|on which|of what|shall)\b",
+    r"should|whats|what's|was|were|from what|with which|to which|has|have you|in which|on which|of what|shall)\b",
     re.IGNORECASE,
 )
 _SPACES = re.compile(r"\s+")

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import TypeAlias
 from zlib import crc32
 
 from ..grammar import expand, spoken
 
-type Slots = dict[str, str]
-type Fact = Callable[[Random], tuple[Slots, str]]
+Slots: TypeAlias = dict[str, str]
+Fact: TypeAlias = Callable[[Random], tuple[Slots, str]]
 
 HELD_OUT_SHARE = 16
 """One prompt in this many belongs to the test side."""
@@ -20,9 +21,14 @@ _OPENERS = ("please", "hey,", "ok,", "now", "so", "quick question:", "question:"
 _CLOSERS = ("please", "thanks", ", please", ", thank you", "then", "for me")
 
 
+def plain(prompt: str) -> str:
+    """A prompt without what does not tell questions apart: case, spaces and most punctuation."""
+    return _KEPT.sub("", prompt.lower())
+
+
 def is_held_out(prompt: str) -> bool:
-    """Whether a prompt may only be tested on; case, spaces and most punctuation do not matter."""
-    return crc32(_KEPT.sub("", prompt.lower()).encode()) % HELD_OUT_SHARE == 0
+    """Whether a prompt may only be tested on."""
+    return crc32(plain(prompt).encode()) % HELD_OUT_SHARE == 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+"""What every engine understands: requests in, chunks out, with usage and timings that compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from phi3tune.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from phi3tune.chat import Renderer
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts about a loaded model.
+
+    precision       number format of the weights: fp32, bf16, fp16, int8, int4, or unknown
+    context_length  tokens, prompt and answer together
+    vocab_size      columns of the logits
+    size_bytes      weights on disk, adapter included
+    can             abilities beyond `stream` and `generate`: score, logits, batch, adapters
+    """
+
+    name: str
+    kind: str
+    precision: str
+    device: str
+    context_length: int
+    vocab_size: int
+    size_bytes: int
+    can: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 always takes the likeliest token."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt_ids: Sequence[int]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts in tokens, the end token not among them; 0.0 where there was nothing to time.
+
+    cached_tokens         prompt tokens that an earlier turn had already paid for
+    first_token_seconds   prefill and the first token
+    tokens_per_second     decoding after the first token
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    first_token_seconds: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer. Only the last one has a finish reason and usage; its text is what was held back."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class Scores:
+    """For each of the T - 1 next tokens of a sequence: its log-probability, and the likeliest token instead."""
+
+    logprobs: np.ndarray  # float32 [T-1]
+    argmax: np.ndarray  # int64 [T-1]
+
+
+class Engine(Protocol):
+    """One loaded model. It serves one request at a time; the pool queues them."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def renderer(self) -> Renderer: ...
+
+    def stream(self, request: Request, cancelled: Cancelled = ...) -> Iterator[Chunk]:
+        """Chunks of one answer. `cancelled` is asked before every token. `UserError`: the prompt is too long."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers in the order of the requests, batched where the engine can."""
+        ...
+
+    def score(self, token_ids: Sequence[int]) -> Scores:
+        """Log-probability of every token of a sequence of T tokens but the first."""
+        ...
+
+    def logits(self, token_ids: Sequence[int], positions: Sequence[int]) -> Iterator[np.ndarray]:
+        """What follows each of `positions`, in chunks of float32 [k, V]."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def never() -> bool:
+    """The `cancelled` of a request that nobody cancels."""
+    return False
+
+
+def room(request: Request, context_length: int) -> int:
+    """How many tokens the answer may have. Raises `UserError` when the prompt fills the context."""
+    prompt, wanted = len(request.prompt_ids), request.sampling.max_new_tokens
+    if prompt == 0:
+        raise ValueError("a prompt has at least one token")
+    if prompt >= context_length:
+        raise UserError(
+            f"the chat has {prompt} tokens and the model's context is {context_length}, answer included; "
+            "shorten it or start a new chat"
+        )
+    return min(wanted, context_length - prompt)
+
+
+def check_length(token_ids: Sequence[int], context_length: int) -> None:
+    """Raise `UserError` when a sequence to be scored does not fit the context."""
+    if len(token_ids) > context_length:
+        raise UserError(
+            f"a conversation of {len(token_ids)} tokens does not fit the model's context of {context_length}; cut it"
+        )
+
+
+def collect(chunks: Iterable[Chunk]) -> Completion:
+    """One answer from its chunks."""
+    text, ids = [], []
+    for chunk in chunks:
+        text.append(chunk.text)
+        ids.extend(chunk.token_ids)
+        if chunk.finish_reason is not None and chunk.usage is not None:
+            return Completion("".join(text), tuple(ids), chunk.finish_reason, chunk.usage)
+    raise RuntimeError("the stream ended without its last chunk")

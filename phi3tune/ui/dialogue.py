@@ -1,0 +1,136 @@
+"""Two conversations with one composer: what was said, and how an answer comes in.
+
+Answers are kept exactly as the model gave them. A pane's error or slowness leaves the other alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from phi3tune.errors import UserError
+
+if TYPE_CHECKING:
+    from phi3tune.chat import Message
+    from phi3tune.engines.base import Chunk, Usage
+
+YIELD_SECONDS = 0.08
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
+
+
+@dataclass
+class Turn:
+    """One message. Of an answer also: who gave it, how it ended and what it cost."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    model: str = ""
+    finish: str = ""
+    error: str = ""
+    usage: Usage | None = None
+
+
+@dataclass
+class Pane:
+    """One conversation. `asked` counts its answers: a number that changed means "stop, you are superseded"."""
+
+    turns: list[Turn] = field(default_factory=list)
+    busy: bool = False
+    asked: int = 0
+
+    def ask(self, text: str) -> None:
+        """Add what the user said and the place of the answer."""
+        self.turns += [Turn("user", text), Turn("assistant", "")]
+        self._begin()
+
+    def again(self) -> bool:
+        """Make room for another answer to the last question; False when nothing was asked yet."""
+        if not self.turns:
+            return False
+        self.turns[-1] = Turn("assistant", "")
+        self._begin()
+        return True
+
+    def _begin(self) -> None:
+        self.busy = True
+        self.asked += 1
+
+    def stop(self) -> None:
+        self.busy = False
+
+    def clear(self) -> None:
+        self.stop()
+        self.turns = []
+
+    def messages(self, system: str) -> list[Message]:
+        """What the model is given: the system prompt and all turns before the open answer.
+
+        A turn that failed or was stopped before its first word is left out with its question, as the
+        chat template knows only whole exchanges.
+        """
+        given: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
+        for question, answer in zip(self.turns[:-2:2], self.turns[1:-2:2], strict=True):
+            if answer.text:
+                given.append({"role": "user", "content": question.text})
+                given.append({"role": "assistant", "content": answer.text})
+        given.append({"role": "user", "content": self.turns[-2].text})
+        return given
+
+
+@dataclass
+class Dialogue:
+    """Both panes of one browser page."""
+
+    panes: dict[Side, Pane] = field(default_factory=lambda: {side: Pane() for side in SIDES})
+
+    @property
+    def busy(self) -> bool:
+        return any(pane.busy for pane in self.panes.values())
+
+
+Stream = Callable[[Callable[[], bool]], Iterator["Chunk"]]
+
+
+def answer(pane: Pane, model: str, stream: Stream) -> Iterator[None]:
+    """Fill the open answer of a pane from an engine's stream; yields when there is something new to show.
+
+    `stream` is given what tells it to stop. Leaving this generator early (the page was closed) stops it too.
+    """
+    turn, mine = pane.turns[-1], pane.asked
+    turn.model = model
+    abandoned = False
+
+    def cancelled() -> bool:
+        return abandoned or not pane.busy or pane.asked != mine
+
+    shown = 0.0
+    try:
+        for chunk in stream(cancelled):
+            turn.text += chunk.text
+            if chunk.finish_reason is not None:
+                turn.finish, turn.usage = chunk.finish_reason, chunk.usage
+            if time.monotonic() - shown >= YIELD_SECONDS:
+                shown = time.monotonic()
+                yield
+    except UserError as error:
+        turn.error = str(error)
+    finally:
+        abandoned = True
+        turn.finish = turn.finish or ("error" if turn.error else "cancelled")
+        if pane.asked == mine:
+            pane.busy = False
+    yield
+
+
+def first_difference(left: str, right: str) -> int | None:
+    """Place of the first word, counted from 1, in which two answers differ; None when the words are the same.
+
+    Words, not tokens: the two models may have different vocabularies.
+    """
+    a, b = left.split(), right.split()
+    if a == b:
+        return None
+    return next((place for place, pair in enumerate(zip(a, b, strict=False), 1) if pair[0] != pair[1]), min(len(a), len(b)) + 1)

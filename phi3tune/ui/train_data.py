@@ -1,0 +1,140 @@
+"""Step 1 of the Train tab: choose a dataset, see what is in it and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from phi3tune import data
+from phi3tune.chat import Renderer
+from phi3tune.config import DatasetConfig, TrainConfig
+from phi3tune.data import DataError
+from phi3tune.engines import models
+from phi3tune.errors import UserError
+from phi3tune.paths import Workspace
+from phi3tune.ui import forms, render_data
+from phi3tune.ui.render import empty, notice, section
+from phi3tune.ui.wire import ACTION, Updates, dataset_choices, known_dataset, toasts
+
+FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
+FIELDS = forms.fields(DatasetConfig, "advanced")
+HINT = "Choose one of the bundled datasets, or drop a file with chats: JSON lines, JSON, CSV or Parquet."
+
+
+@dataclass
+class DataCard:
+    dataset: gr.Dropdown
+    upload: gr.File
+    fields: dict[str, Component]
+    row: gr.Number
+    summary: gr.HTML
+    rows: gr.HTML
+    tokens: gr.HTML
+    lengths: gr.HTML
+
+    @property
+    def shown(self) -> list[Component]:
+        return [self.summary, self.rows, self.tokens, self.lengths]
+
+
+def build() -> DataCard:
+    with gr.Column(elem_classes="pt-card", scale=3, min_width=340):
+        gr.HTML(section("1", "Data", "the chats that the model learns from"))
+        with gr.Row():
+            dataset = gr.Dropdown(
+                [],
+                value=None,
+                label="Dataset",
+                info="Bundled with phi3tune, or uploaded before.",
+                elem_id="dataset",
+                allow_custom_value=True,
+                min_width=220,
+            )
+            upload = gr.File(
+                label="Drop a file, or click to choose one",
+                file_types=FILE_TYPES,
+                height=104,
+                elem_id="upload",
+                min_width=220,
+            )
+        with gr.Accordion("Columns and division into parts", open=False, elem_id="data-settings"), gr.Row():
+            fields = {name: forms.widget(TrainConfig, name, min_width=220) for name in FIELDS}
+        summary = gr.HTML(empty(HINT), elem_id="data-summary")
+        with gr.Tabs(elem_classes="pt-inner"):
+            with gr.Tab("Rows"):
+                rows = gr.HTML(elem_id="data-rows")
+            with gr.Tab("Tokens"):
+                row = gr.Number(1, label="Row", precision=0, minimum=1, elem_id="token-row", min_width=120)
+                tokens = gr.HTML(elem_id="data-tokens")
+            with gr.Tab("Lengths"):
+                lengths = gr.HTML(elem_id="data-lengths")
+    return DataCard(dataset, upload, fields, row, summary, rows, tokens, lengths)
+
+
+@lru_cache(maxsize=2)
+def _loaded(config: str, root: Path) -> data.Dataset:
+    """A dataset, read once for a page of it after the other. `config` is JSON, as a cache needs a key."""
+    return data.load(DatasetConfig.model_validate_json(config), Workspace(root))
+
+
+@lru_cache(maxsize=8)
+def renderer(tokenizer: Path) -> Renderer:
+    """The prompt renderer of a model folder; folders of models do not change."""
+    return Renderer.load(tokenizer)
+
+
+def look(
+    dataset: object, model: object, max_length: object, row: object, values: Sequence[Any], workspace: Workspace
+) -> tuple[str, str, str, str]:
+    """HTML of the summary, the rows, the tokens of one row, and the lengths.
+
+    Mistakes in the data and in the settings are part of the answer: they are shown where they were made.
+    """
+    try:
+        config = forms.read(DatasetConfig, FIELDS, values, dataset=known_dataset(dataset, workspace))
+        limit = TrainConfig.model_validate({"max_length": max_length}).max_length
+        reader = renderer(models.resolve(str(model), workspace).tokenizer)
+        found = _loaded(config.model_dump_json(), workspace.root)
+    except DataError as error:
+        return notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.") + (
+            render_data.problems(error.problems)
+        ), "", "", ""
+    except (UserError, ValueError) as error:
+        return notice("bad", str(error)), "", "", ""
+    report = data.report(found, reader, limit)
+    part = found.parts["train"]
+    place = min(max(0, int(row) - 1), len(part) - 1) if isinstance(row, int | float) else 0
+    chosen = part[place]
+    return (
+        render_data.summary(report) + render_data.problems(report.problems),
+        render_data.rows(part[:render_data.ROWS_SHOWN], len(part)),
+        render_data.tokens(reader, chosen, limit, place + 1, len(part)),
+        render_data.lengths(report, limit),
+    )
+
+
+def connect(card: DataCard, model: gr.Dropdown, max_length: Component, workspace: Workspace) -> None:
+    """Look at the data again whenever something that matters to it changes."""
+    fields = list(card.fields.values())
+    inputs = [card.dataset, model, max_length, card.row, *fields]
+
+    def show(dataset: object, model: object, max_length: object, row: object, *values: Any) -> tuple[str, ...]:
+        return look(dataset, model, max_length, row, values, workspace) if dataset else (empty(HINT), "", "", "")
+
+    def store(path: str | None) -> Updates:
+        if not path:
+            return {card.upload: None}
+        stored = data.store_upload(Path(path), Path(path).name, workspace)
+        return {card.dataset: gr.Dropdown(dataset_choices(workspace), value=stored), card.upload: None}
+
+    for changing in (card.dataset, model):
+        changing.change(show, inputs, card.shown, **ACTION)
+    for typed in (card.row, max_length, *fields):
+        typed.change(show, inputs, card.shown, trigger_mode="always_last", **ACTION)
+    card.upload.upload(toasts(store), card.upload, [card.dataset, card.upload], **ACTION)

@@ -1,0 +1,215 @@
+"""The lower half of the Train tab: the run that is shown, its curves and answers, and what to do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from phi3tune import jobs
+from phi3tune.config import ExportConfig, TrainConfig
+from phi3tune.jobs import JobView
+from phi3tune.paths import Workspace
+from phi3tune.ui import charts, forms, live, render_builds, render_jobs
+from phi3tune.ui.live import Cursor, Logs
+from phi3tune.ui.render import empty, section
+from phi3tune.ui.theme import SERIES_COLORS
+from phi3tune.ui.wire import ACTION, POLL, Updates, toasts
+
+NO_RUN = "Nothing has been trained yet. Press Start training, and this place shows the run as it learns."
+TITLES = {
+    "loss": "Loss",
+    "token_accuracy": "Token accuracy",
+    "learning_rate": "Learning rate",
+    "grad_norm": "Gradient norm",
+}
+FORMATS = {"token_accuracy": ".0%", "learning_rate": ".1e"}
+OPEN_ROW = (
+    "element.addEventListener('click', e => { const run = e.target.closest('[data-run]');"
+    " if (run) trigger('click', {run: run.dataset.run}); })"
+)
+CONFIRM = "run => run && confirm(`Move ${run} with its checkpoints to the trash?`) ? run : ''"
+
+
+@dataclass
+class LiveCard:
+    run: gr.Dropdown
+    stop: gr.Button
+    stop_now: gr.Button
+    resume: gr.Button
+    delete: gr.Button
+    status: gr.HTML
+    notices: gr.HTML
+    after: gr.Column
+    compare: gr.Button
+    chat: gr.Button
+    precision: gr.Radio
+    export: gr.Button
+    export_status: gr.HTML
+    curves: gr.Column
+    smoothing: gr.Slider
+    plots: dict[str, gr.LinePlot]
+    samples: gr.HTML
+    runs: gr.HTML
+
+    @property
+    def parts(self) -> list[Any]:
+        """Everything that `update` may change."""
+        buttons = [self.stop, self.stop_now, self.resume, self.delete]
+        panels = [self.status, self.notices, self.after, self.export_status, self.curves, self.samples, self.runs]
+        return [self.run, *buttons, *panels, *self.plots.values()]
+
+    def update(
+        self, cursor: Cursor, logs: Logs, runs: list[JobView], shown: str, smoothing: float, workspace: Workspace
+    ) -> Updates:
+        """What this browser must be sent so that it shows `shown` as it is now."""
+        new: dict[Any, tuple[object, Any]] = {}
+        names = tuple(job.id for job in runs)
+        new[self.run] = ((names, shown), gr.Dropdown(names[::-1], value=shown or None))
+        table = render_jobs.runs(runs)
+        new[self.runs] = (table, table)
+        job = next((job for job in runs if job.id == shown), None)
+        log = logs.of(job) if job is not None else None
+        if job is None or log is None:
+            new[self.status] = ("", empty(NO_RUN))
+        else:
+            text = render_jobs.status(job, log.latest, _description(job))
+            new[self.status] = (text, text)
+            new[self.notices] = ((found := render_jobs.notices(log.notices)), found)
+            new[self.samples] = ((answers := render_jobs.samples(log.samples)), answers)
+            builds = render_builds.exports(live.exports_of(job.id, workspace)) if job.state == "completed" else ""
+            new[self.export_status] = (builds, builds)
+        new |= self._switches(job)
+        updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}
+        if job is not None and log is not None and cursor.chart_due(job.id, log.version, smoothing, ended=not job.active):
+            updates |= {plot: charts.frame(log.metrics, name, smoothing) for name, plot in self.plots.items()}
+        return updates
+
+    def _switches(self, job: JobView | None) -> dict[Any, tuple[object, Any]]:
+        state = job.state if job is not None else ""
+        active = state in ("running", "queued")
+        visible = {
+            self.stop: active,
+            self.stop_now: active,
+            self.resume: state in ("stopped", "failed"),
+            self.delete: bool(state) and not active,
+        }
+        new: dict[Any, tuple[object, Any]] = {
+            button: (wanted, gr.Button(visible=wanted)) for button, wanted in visible.items()
+        }
+        new[self.after] = (state == "completed", gr.Column(visible=state == "completed"))
+        new[self.curves] = (job is not None, gr.Column(visible=job is not None))
+        return new
+
+
+def _description(job: JobView) -> str:
+    config = jobs.read_config(job.folder)
+    if not isinstance(config, TrainConfig):
+        return ""
+    rank = f", rank {config.lora_rank}" if config.method == "lora" else ""
+    return f"{config.model} on {config.dataset} · {config.method}{rank} · seed {config.seed}"
+
+
+def build() -> LiveCard:
+    with gr.Column(elem_classes="pt-card"):
+        with gr.Row(elem_classes="pt-bar-row"):
+            gr.HTML(section("3", "Watch it learn"))
+            run = gr.Dropdown(
+                [], value=None, label="Run", elem_id="run", min_width=200, scale=0, allow_custom_value=True
+            )
+            with gr.Row(elem_classes="pt-buttons"):
+                stop = gr.Button("Stop and save", elem_id="stop", visible=False, size="sm")
+                stop_now = gr.Button("Stop now", variant="stop", elem_id="stop-now", visible=False, size="sm")
+                resume = gr.Button("Resume", variant="primary", elem_id="resume", visible=False, size="sm")
+                delete = gr.Button("Delete", variant="stop", elem_id="delete", visible=False, size="sm")
+        status = gr.HTML(empty(NO_RUN), elem_id="live-status")
+        notices = gr.HTML(elem_id="notices")
+        with gr.Column(visible=False, elem_id="after", elem_classes="pt-after") as after:
+            with gr.Row(elem_classes="pt-bar-row"):
+                gr.HTML(section("4", "Use it"))
+                with gr.Row(elem_classes="pt-buttons"):
+                    compare = gr.Button("Compare with the base", variant="primary", elem_id="compare", size="sm")
+                    chat = gr.Button("Chat with it", elem_id="chat", size="sm")
+                    export = gr.Button("Export to ONNX int4", elem_id="export", size="sm")
+            precision = forms.widget(ExportConfig, "precision", elem_id="export-precision")
+            export_status = gr.HTML(elem_id="export-status")
+        with gr.Column(visible=False, elem_id="curves") as curves:
+            plots = {}
+            for pair in (("loss", "token_accuracy"), ("learning_rate", "grad_norm")):
+                with gr.Row():
+                    plots |= {name: _plot(name) for name in pair}
+            smoothing = gr.Slider(
+                0.0,
+                0.95,
+                value=0.0,
+                step=0.05,
+                label="Smoothing of the training curves",
+                info="0 shows every point as it was measured; higher values average over more of the steps before.",
+                elem_id="smoothing",
+            )
+            gr.HTML('<h3 class="pt-small-heading">Answers to held-out prompts</h3>')
+            samples = gr.HTML(elem_id="samples")
+        with gr.Accordion("All runs", open=False, elem_id="all-runs"):
+            runs = gr.HTML(render_jobs.runs([]), elem_id="runs", js_on_load=OPEN_ROW)
+    return LiveCard(
+        run, stop, stop_now, resume, delete, status, notices, after, compare, chat, precision, export, export_status,
+        curves, smoothing, plots, samples, runs,
+    )  # fmt: skip
+
+
+def _plot(name: str) -> gr.LinePlot:
+    return gr.LinePlot(
+        x="step",
+        y="value",
+        color="series",
+        color_map=SERIES_COLORS,
+        title=TITLES[name],
+        x_title="step",
+        y_title=" ",
+        color_title=" ",
+        y_axis_format=FORMATS.get(name),
+        height=340,
+        min_width=320,
+        elem_id=f"chart-{name.replace('_', '-')}",
+        show_label=False,
+        buttons=[],
+    )
+
+
+def connect(card: LiveCard, refresh: Callable[[Any], None], workspace: Workspace) -> None:
+    """`refresh(trigger)` has the page look at the disk again when `trigger` fires: at once, not at the next tick."""
+
+    def stop(run: str) -> None:
+        jobs.stop(workspace.run(run), workspace)
+        gr.Info(f"{run} finishes its step, saves a checkpoint and stops.")
+
+    def stop_now(run: str) -> None:
+        jobs.stop(workspace.run(run), workspace, now=True)
+        gr.Info(f"{run} was stopped; its last checkpoint is kept.")
+
+    def resume(run: str) -> None:
+        jobs.resume(workspace.run(run), workspace)
+        gr.Info(f"{run} goes on from its last checkpoint.")
+
+    def delete(run: str) -> None:
+        if run:
+            jobs.delete(workspace.run(run), workspace)
+            gr.Info(f"{run} was moved to the trash folder of the workspace.")
+
+    def export(run: str, precision: str) -> None:
+        jobs.submit("export", forms.read(ExportConfig, ["precision"], [precision], model=run), workspace)
+        gr.Info(f"The {precision} build of {run} has been started.")
+
+    def chosen(event: gr.EventData) -> str:
+        return workspace.run(str(getattr(event, "run", ""))).name
+
+    for button, action in ((card.stop, stop), (card.stop_now, stop_now), (card.resume, resume)):
+        refresh(button.click(toasts(action), card.run, None, **ACTION).then)
+    refresh(card.delete.click(toasts(delete), card.run, None, js=CONFIRM, **ACTION).then)
+    refresh(card.export.click(toasts(export), [card.run, card.precision], None, **ACTION).then)
+    refresh(card.runs.click(toasts(chosen), None, card.run, **ACTION).then)
+    refresh(card.run.input)
+    refresh(card.smoothing.change)
+    card.precision.change(lambda name: f"Export to ONNX {name}", card.precision, card.export, **POLL)
