@@ -25,6 +25,7 @@ MAX_LINE_CHARS = 16 * 1024**2
 MAX_ROWS = 2_000_000
 _MAX_DIGITS = 100
 _ACCEPTED = "a .jsonl, .json, .csv, .tsv or .parquet file (text files may be .gz)"
+_REFUSED = object()
 _MAGIC = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -94,7 +95,9 @@ def _read_text(path: Path, suffix: str, log: ProblemLog) -> str | None:
             with gzip.open(io.BytesIO(data)) as stream:
                 data = stream.read(MAX_FILE_BYTES + 1)
         except (OSError, EOFError, zlib.error) as error:
-            log.error("type_mismatch", file, None, f"data that gzip cannot read ({error})", "gzip data", "compress again")
+            log.error(
+                "type_mismatch", file, None, f"data that gzip cannot read ({error})", "gzip data", "compress again"
+            )
             return None
         if len(data) > MAX_FILE_BYTES:
             found, fix = f"more than {MAX_FILE_BYTES:,} bytes when unpacked", "split the file"
@@ -152,9 +155,10 @@ class _Json:
         return 0
 
     def value(self, text: str, start: int, line: int, *, whole: bool) -> tuple[Any, int] | None:
-        """The value at `start` and where it ends; None when it was logged as not usable.
+        """The value at `start` and where it ends, or None where no value can be read (logged).
 
-        `line` is the line of `start`. With `whole`, nothing but white space may follow.
+        A value with a fault in it is logged and comes as `_REFUSED`. `line` is the line of `start`. With
+        `whole`, nothing but white space may follow.
         """
         self._faults.clear()
         try:
@@ -178,7 +182,7 @@ class _Json:
             return None
         for fault in self._faults:
             self._log.error(fault[0], self._file, line, *fault[1:])
-        return (None if self._faults else value), end
+        return (_REFUSED if self._faults else value), end
 
 
 def _json_lines(text: str, file: str, log: ProblemLog) -> Iterator[Row]:
@@ -206,6 +210,8 @@ def _json_rows(text: str, file: str, log: ProblemLog) -> Iterator[Row]:
     if read is None:
         return
     value = read[0]
+    if value is _REFUSED:
+        return
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
         expected = 'a list of rows, or an object with the list under "data"'
         log.error("bad_shape", file, 1, describe(value), expected, "put the rows into [ ]")
@@ -251,8 +257,7 @@ def _json_array(text: str, start: int, decoder: _Json, file: str, log: ProblemLo
 def _object_row(value: Any, index: int, line: int | None, file: str, log: ProblemLog) -> Iterator[Row]:
     if isinstance(value, dict):
         yield Row(index, line, value)
-    elif value is not None or not log.errors or log.errors[-1].line != line:
-        # A row that was already refused (NaN, repeated key) comes as None and is not told twice.
+    elif value is not _REFUSED:
         found = describe(value) if line is not None else f"{describe(value)} as row {index}"
         log.error("bad_shape", file, line, found, "an object with the row's columns", "write rows as { }")
 
@@ -310,7 +315,9 @@ def _parquet_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
                     index += 1
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        log.error("bad_parquet", file, None, f"a file that cannot be read ({reason})", "Parquet", "write it again, plain")
+        log.error(
+            "bad_parquet", file, None, f"a file that cannot be read ({reason})", "Parquet", "write it again, plain"
+        )
         return
     if index == 0:
         log.error("empty_file", file, None, "no rows", "rows", "check that the export has finished")

@@ -152,7 +152,8 @@ def check_length(token_ids: Sequence[int], context_length: int) -> None:
 
 def collect(chunks: Iterable[Chunk]) -> Completion:
     """One answer from its chunks."""
-    text, ids = [], []
+    text: list[str] = []
+    ids: list[int] = []
     for chunk in chunks:
         text.append(chunk.text)
         ids.extend(chunk.token_ids)

@@ -18,6 +18,8 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         super().lazy_initialization(key_states, value_states)
+        self.keys: torch.Tensor
+        self.values: torch.Tensor
         self._buffer: torch.Tensor | None = None
 
     def update(

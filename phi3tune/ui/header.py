@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import gradio as gr
+from gradio.components import Component
 
 from phi3tune import system
 from phi3tune.jobs import JobView
@@ -20,6 +21,11 @@ class Header:
     model: gr.Dropdown
     device: gr.HTML
     chip: gr.HTML
+
+    @property
+    def parts(self) -> list[Component]:
+        """Everything that `update` may change."""
+        return [self.device, self.chip]
 
     def update(self, cursor: Cursor, active: Sequence[JobView]) -> Updates:
         """What has changed since this browser was last told."""

@@ -81,7 +81,8 @@ class Cursor:
     version: int = -1
     smoothing: float = 0.0
     charted: float = 0.0
-    inventory: tuple[object, ...] = ()
+    known_runs: frozenset[str] = frozenset()
+    known_reports: frozenset[str] = frozenset()
     sent: dict[str, object] = field(default_factory=dict)
 
     def fresh(self, name: str, value: object) -> bool:

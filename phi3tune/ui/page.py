@@ -13,6 +13,7 @@ from phi3tune.engines import models
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 from phi3tune.ui import evaluate, header, live, playground, train
+from phi3tune.ui.dialogue import SIDES
 from phi3tune.ui.live import BUSY_TICK, IDLE_TICK, Cursor, Logs
 from phi3tune.ui.wire import ACTION, POLL, Updates, base_of, dataset_choices, model_choices, toasts
 
@@ -20,8 +21,15 @@ TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
 
 
+def create_ui(workspace: Workspace) -> gr.Blocks:
+    """The whole page over a workspace; nothing is read from disk before a browser opens it."""
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
+        Page(workspace).connect(demo)
+    return demo
+
+
 class Page:
-    """The components of the page and its handlers. It keeps nothing of a job but what it read from its folder."""
+    """The components of the page and their handlers. It keeps nothing of a job but what it read from its folder."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -37,60 +45,115 @@ class Page:
         self.timer = gr.Timer(BUSY_TICK)
         self.cursor = gr.State(Cursor())
 
-    # What is shown
+    @property
+    def model_pickers(self) -> list[gr.Dropdown]:
+        """Every picker of models that a model in hand is put into."""
+        return [self.header.model, self.train.model, self.evaluate.models, *self.playground.models.values()]
 
-    def tick(self, cursor: Cursor, run: object, smoothing: object, report: object) -> Updates:
+    def tick(self, cursor: Cursor, run: object, smoothing: object, report: object, keep: object) -> Updates:
         """Everything that changed since this browser was last told."""
         jobs.dispatch(self.workspace)
         active, runs = jobs.active(self.workspace), jobs.runs(self.workspace)
-        shown = self._shown_run(cursor, run, runs)
+        shown = _shown_run(cursor, run, runs)
         factor = float(smoothing) if isinstance(smoothing, int | float) else 0.0
         updates: Updates = {self.timer: gr.skip()}
         updates |= self.header.update(cursor, active)
         updates |= self.train.live.update(cursor, self.logs, runs, shown, factor, self.workspace)
-        updates |= self.evaluate.update(cursor, report, self.workspace)
-        inventory = tuple((job.id, job.state) for job in [*runs, *active])
-        if cursor.fresh("inventory", inventory):
+        updates |= self.evaluate.update(cursor, report, keep, self.workspace)
+        if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*runs, *active])):
             updates |= self._choices()
         interval = BUSY_TICK if active else IDLE_TICK
         if cursor.fresh("interval", interval):
             updates[self.timer] = gr.Timer(interval)
         return updates
 
-    def _shown_run(self, cursor: Cursor, chosen: object, runs: list[JobView]) -> str:
-        """The run a browser looks at: what was chosen there, or a run that has started since, or the newest."""
-        names = [job.id for job in runs]
-        running = [job.id for job in runs if job.active]
-        new = [name for name in running if name not in cursor.known_runs]
-        cursor.known_runs = frozenset(names)
-        busy = isinstance(chosen, str) and chosen in running
-        if new and not busy:
-            return new[-1]
-        if isinstance(chosen, str) and chosen in names:
-            return chosen
-        return (running or names or [""])[-1]
-
     def _choices(self) -> Updates:
-        """What there is to choose from in every picker; what is chosen stays."""
-        every, whole = model_choices(self.workspace), model_choices(self.workspace, "torch")
-        pickers = [self.header.model, self.evaluate.models, *self.playground.models.values()]
-        return {**{picker: gr.update(choices=every) for picker in pickers}, self.train.model: gr.update(choices=whole)}
+        """What there is to choose from; what is chosen stays."""
+        every, trainable = model_choices(self.workspace), model_choices(self.workspace, "torch")
+        choices = {picker: gr.update(choices=every) for picker in self.model_pickers}
+        return {**choices, self.train.model: gr.update(choices=trainable)}
 
-    def open(self, cursor: Cursor, request: gr.Request) -> Updates:
-        """A page that was just loaded: its pickers' first choices, then the same as a tick."""
+    def open(self, cursor: Cursor) -> Updates:
+        """A page that was just loaded: first choices of its pickers, and all that a tick would tell."""
+        updates = self.tick(cursor, None, None, None, None)
         datasets = dataset_choices(self.workspace)
         first = datasets[0][1] if datasets else None
-        base = TrainConfig().model
-        last = next((job.id for job in reversed(jobs.runs(self.workspace)) if job.state == "completed"), base)
-        updates = self.tick(cursor, None, None, None)
-        values: Updates = {
-            self.header.model: last,
-            self.train.model: base,
-            self.train.data.dataset: first,
-            self.evaluate.dataset: first,
-            self.evaluate.models: list(dict.fromkeys([base, last])),
-            self.playground.models["left"]: base,
-            self.playground.models["right"]: last,
+        for picker in (self.train.data.dataset, self.evaluate.dataset):
+            updates[picker] = gr.update(choices=datasets, value=first)
+        runs = [job.id for job in jobs.runs(self.workspace) if job.state == "completed"]
+        chosen = self._in_hand(runs[-1] if runs else TrainConfig().model)
+        choices = self._choices()
+        return {**updates, **{picker: {**choices[picker], **value} for picker, value in chosen.items()}}
+
+    def _in_hand(self, ref: str) -> Updates:
+        """Every picker set to one model, next to the base it is compared with."""
+        model = models.resolve(ref, self.workspace)
+        base = base_of(model, self.workspace)
+        left, right = SIDES
+        return {
+            self.header.model: gr.update(value=ref),
+            self.train.model: gr.update(value=base),
+            self.evaluate.models: gr.update(value=list(dict.fromkeys([base, ref]))),
+            self.playground.models[left]: gr.update(value=base),
+            self.playground.models[right]: gr.update(value=ref),
         }
-        choices = {**self._choices(), **dict.fromkeys((self.train.data.dataset, self.evaluate.dataset), gr.update(choices=datasets))}
-        return {**updates, **{part: {**choices[part], "value": value} for part, value in values.items()}}
+
+    def connect(self, demo: gr.Blocks) -> None:
+        """Attach every handler."""
+        workspace, card = self.workspace, self.train.live
+        looks = [self.cursor, card.run, card.smoothing, self.evaluate.report, self.evaluate.keep]
+        told = [*self.header.parts, *card.parts, *self.evaluate.parts, *self.model_pickers, self.timer]
+        told = list(dict.fromkeys(told))
+
+        def refresh(trigger: Callable[..., Any]) -> None:
+            trigger(self.tick, looks, told, **POLL)
+
+        def in_hand(ref: object) -> Updates:
+            return {**self._in_hand(str(ref or "")), self.header.model: gr.skip()}
+
+        def compare(run: str) -> Updates:
+            config = jobs.read_config(workspace.run(run))
+            dataset = config.dataset if isinstance(config, TrainConfig) else None
+            return {**self._in_hand(run), self.evaluate.dataset: dataset, self.tabs: gr.Tabs(selected="evaluate")}
+
+        def chat(run: str) -> Updates:
+            return {**self._in_hand(workspace.run(run).name), self.tabs: gr.Tabs(selected="playground")}
+
+        def open_job() -> Updates:
+            return self._job_place()
+
+        demo.load(self.open, self.cursor, [*told, self.train.data.dataset, self.evaluate.dataset], **POLL)
+        refresh(self.timer.tick)
+        train.connect(self.train, refresh, workspace)
+        evaluate.connect(self.evaluate, refresh, workspace)
+        playground.connect(self.playground, workspace)
+        self.header.model.input(toasts(in_hand), self.header.model, self.model_pickers, **ACTION)
+        card.compare.click(
+            toasts(compare), card.run, [*self.model_pickers, self.evaluate.dataset, self.tabs], **ACTION
+        )
+        card.chat.click(toasts(chat), card.run, [*self.model_pickers, self.tabs], **ACTION)
+        opened = self.header.chip.click(toasts(open_job), None, [self.tabs, card.run, self.evaluate.report], **ACTION)
+        refresh(opened.then)
+
+    def _job_place(self) -> Updates:
+        """The tab, and the choice in it, where the running job is shown."""
+        active = jobs.active(self.workspace)
+        job = next((job for job in active if job.state == "running"), next(iter(active), None))
+        if job is None:
+            return {self.tabs: gr.skip()}
+        if job.kind == "evaluate":
+            report = live.key(job, self.workspace)
+            return {self.tabs: gr.Tabs(selected="evaluate"), self.evaluate.report: report}
+        run = job.id if job.kind == "train" else getattr(jobs.read_config(job.folder), "model", "").partition("/")[0]
+        return {self.tabs: gr.Tabs(selected="train"), self.train.live.run: run}
+
+
+def _shown_run(cursor: Cursor, chosen: object, runs: list[JobView]) -> str:
+    """The run that a browser looks at: what was chosen there, or a run that began since, or the newest."""
+    names = [job.id for job in runs]
+    running = [job.id for job in runs if job.active]
+    begun = [name for name in running if name not in cursor.known_runs]
+    cursor.known_runs = frozenset(names)
+    if isinstance(chosen, str) and chosen in names and (chosen in running or not begun):
+        return chosen
+    return (begun or running or names or [""])[-1]

@@ -37,9 +37,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run did: steps, tokens seen, seconds, and the precision of its matrix products."""
+    """What a run did: parameters, tokens seen, seconds, and the precision of its matrix products."""
 
-    steps: int
+    parameters: int
     tokens: int
     seconds: float
     precision: str
@@ -157,10 +157,13 @@ def train(tokenizer: Tokenizer, folder: Path, plan: Plan) -> Trained:
         running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
         if (step + 1) % 50 == 0:
             spent = time.perf_counter() - started
-            print(json.dumps({"step": step + 1, "loss": round(running, 4), "seconds": round(spent), "tokens_per_second": round(tokens / spent)}), flush=True)
+            speed = {"seconds": round(spent), "tokens_per_second": round(tokens / spent)}
+            print(json.dumps({"step": step + 1, "loss": round(running, 4)} | speed), flush=True)
         if (step + 1) % plan.eval_every == 0 or step + 1 == plan.steps:
             save_model(model, folder)
             table = by_skill(score_rows(model, AutoTokenizer.from_pretrained(folder), rows))
-            print(json.dumps({"step": step + 1, "exact": table}), flush=True)
+            weak = {skill: cell["exact"] for skill, cell in table.items() if cell["exact"] < 0.95}
+            print(json.dumps({"step": step + 1, "exact": table["all"]["exact"], "below 0.95": weak}), flush=True)
             model.train()
-    return Trained(plan.steps, tokens, time.perf_counter() - started, str(dtype).removeprefix("torch."))
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return Trained(parameters, tokens, time.perf_counter() - started, str(dtype).removeprefix("torch."))

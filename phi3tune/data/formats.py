@@ -1,0 +1,209 @@
+"""From the rows of the known dataset shapes to conversations, and every reason to refuse a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, get_args
+
+from phi3tune.chat import Message, Role
+from phi3tune.config import DataFormat
+from phi3tune.data.problems import RowFault, describe
+from phi3tune.errors import UserError
+
+RESERVED = re.compile(r"<\|(?:system|user|assistant|end|endoftext|placeholder\d)\|>")
+MAPPED_FIELDS = ("messages", "user", "assistant", "system")
+
+# Columns of each format: field -> names it may have. The fields of _OPTIONAL are read when they are there.
+_FORMATS: dict[str, dict[str, tuple[str, ...]]] = {
+    "messages": {"messages": ("messages",)},
+    "sharegpt": {"messages": ("conversations", "conversation")},
+    "alpaca": {"user": ("instruction",), "assistant": ("output",)},
+    "prompt_completion": {"user": ("prompt",), "assistant": ("completion", "response")},
+    "question_answer": {"user": ("question",), "assistant": ("answer", "response")},
+}
+_OPTIONAL = {"alpaca": ("input", "history", "system")}
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
+}
+_TOOL_ROLES = {"tool", "function", "function_call", "observation", "tool_call", "tool_response", "ipython"}
+_ORDER = "an optional system turn, then user and assistant turns in alternation"
+
+
+def detect(
+    columns: Collection[str], format: DataFormat, chosen: Mapping[str, str]
+) -> tuple[str, dict[str, str]] | None:
+    """The format and its field -> column mapping, or None when the columns fit none.
+
+    `chosen` is the user's own mapping; `UserError` when it names unknown or too few fields.
+    """
+    if chosen:
+        unknown = [field for field in chosen if field not in MAPPED_FIELDS]
+        if unknown:
+            raise UserError(
+                f"--columns field {unknown[0]!r} is not accepted; the fields are {', '.join(MAPPED_FIELDS)}"
+            )
+        if ("messages" in chosen) == ("user" in chosen and "assistant" in chosen):
+            raise UserError("--columns must name either messages, or both user and assistant")
+        fits = all(column in columns for column in chosen.values())
+        return ("messages" if "messages" in chosen else "columns", dict(chosen)) if fits else None
+    for name in _FORMATS if format == "auto" else [format]:
+        mapping = {}
+        for field, candidates in _FORMATS[name].items():
+            if column := next((c for c in candidates if c in columns), None):
+                mapping[field] = column
+        if len(mapping) == len(_FORMATS[name]):
+            optional = _OPTIONAL.get(name, ("system",))
+            return name, mapping | {field: field for field in optional if field in columns}
+    return None
+
+
+def expected_columns(format: DataFormat, chosen: Mapping[str, str]) -> str:
+    """What `detect` looks for, in words."""
+    if chosen:
+        return " and ".join(repr(column) for column in chosen.values())
+    names = [f for f in get_args(DataFormat) if f != "auto"] if format == "auto" else [format]
+    return "; or ".join(" with ".join("/".join(c) for c in _FORMATS[name].values()) for name in names)
+
+
+def convert(row: Mapping[str, Any], mapping: Mapping[str, str]) -> tuple[Message, ...]:
+    """The conversation of a row, contents stripped, checked to be usable for training.
+
+    Raises `RowFault` for the first reason why it is not.
+    """
+    if missing := next((column for column in mapping.values() if column not in row), None):
+        found = ", ".join(sorted(row)) or "no columns"
+        raise RowFault("missing_column", found[:200], f"the column {missing!r}", "add it, or remove the row")
+    system = _text(row, mapping["system"]) if "system" in mapping else ""
+    turns: list[Message] = [{"role": "system", "content": system}] if system else []
+    if "messages" in mapping:
+        turns += _turns(row[mapping["messages"]], mapping["messages"])
+    else:
+        turns += _pair(row, mapping)
+    turns = [turn for turn in turns if turn["content"] or turn["role"] != "system"]
+    _check(turns)
+    return tuple(turns)
+
+
+def _pair(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Message]:
+    turns: list[Message] = []
+    if row.get(mapping.get("history", "")):
+        turns += _history(row[mapping["history"]])
+    for role in ("user", "assistant"):
+        column = mapping[role]
+        if isinstance(row[column], list):
+            turns += _turns(row[column], column)
+            continue
+        text = _text(row, column)
+        if not text:
+            raise RowFault("empty_content", f"no text in {column!r}", "text", "fill it in, or remove the row")
+        if role == "user" and "input" in mapping and (extra := _text(row, mapping["input"])):
+            text = f"{text}\n{extra}"
+        turns.append({"role": role, "content": text})
+    return turns
+
+
+def _history(value: Any) -> list[Message]:
+    turns: list[Message] = []
+    if not isinstance(value, list):
+        raise RowFault("bad_messages", f"{describe(value)} in 'history'", "a list of pairs", "correct the row")
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            expected = "pairs of a question and an answer"
+            raise RowFault("bad_messages", f"{describe(pair)} in 'history'", expected, "correct the row")
+        turns.append({"role": "user", "content": _clean(pair[0])})
+        turns.append({"role": "assistant", "content": _clean(pair[1])})
+    return turns
+
+
+def _text(row: Mapping[str, Any], column: str) -> str:
+    """A cell's text; empty for null and for the NaN that table programs write into empty cells."""
+    value = row[column]
+    if value is None or value != value:
+        return ""
+    if not isinstance(value, str):
+        found = f"{describe(value)} in {column!r}"
+        raise RowFault("unsupported_column", found, "text", "write the value as text, or choose another column")
+    return _clean(value)
+
+
+def _clean(text: str) -> str:
+    text = text.strip()
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise RowFault(
+                "bad_unicode", "half of a surrogate pair", "whole characters", "write the text again"
+            ) from None
+    return text
+
+
+def _turns(value: Any, column: str) -> list[Message]:
+    if not isinstance(value, list):
+        raise RowFault("bad_messages", f"{describe(value)} in {column!r}", "a list of turns", "correct the row")
+    if not value:
+        raise RowFault("bad_messages", f"an empty list in {column!r}", "at least two turns", "remove the row")
+    return [_turn(turn, number) for number, turn in enumerate(value, start=1)]
+
+
+def _turn(turn: Any, number: int) -> Message:
+    if not isinstance(turn, dict):
+        found = f"{describe(turn)} as turn {number}"
+        raise RowFault("bad_messages", found, "an object with role and content", "correct the turn")
+    given = turn.get("role", turn.get("from"))
+    name = given.strip().lower() if isinstance(given, str) else ""
+    if name in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
+        found = f"a tool call or result (role {describe(given)}) as turn {number}"
+        raise RowFault("unsupported_content", found, "text turns only", "remove the row")
+    role = _ROLES.get(name)
+    if role is None:
+        found = f"role {describe(given)} in turn {number}" if given is not None else f"no role in turn {number}"
+        raise RowFault("bad_role", found, "system, user (human) or assistant (gpt, bot, ai)", "correct the role")
+    content = turn.get("content", turn.get("value"))
+    if isinstance(content, list):
+        content = "".join(_part(part, number) for part in content)
+    if content is None:
+        raise RowFault("empty_content", f"no content in turn {number}", "text", "fill it in, or remove the row")
+    if not isinstance(content, str):
+        found = f"{describe(content)} as content of turn {number}"
+        raise RowFault("unsupported_content", found, "text", "write the content as text")
+    if turn.get("weight") == 0:
+        found = f"weight 0 in turn {number}"
+        raise RowFault("unsupported_content", found, "answers that are all trained on", "remove the turn or its weight")
+    return {"role": role, "content": _clean(content)}
+
+
+def _part(part: Any, number: int) -> str:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else part
+    if not isinstance(text, str):
+        kind = describe(part.get("type")) if isinstance(part, dict) else describe(part)
+        found = f"a part of type {kind} in turn {number}"
+        raise RowFault("unsupported_content", found, "text parts only", "remove the part or the row")
+    return text
+
+
+def _check(turns: list[Message]) -> None:
+    if not any(turn["role"] == "assistant" for turn in turns):
+        raise RowFault("no_target", "no assistant turn", "an answer to learn", "add the answer, or remove the row")
+    wanted = "user"
+    for number, turn in enumerate(turns, start=1):
+        role = turn["role"]
+        if role == "system" and number == 1:
+            continue
+        if role != wanted:
+            found = f"{role} as turn {number} where {wanted} belongs"
+            raise RowFault("role_order", found, _ORDER, "correct the order, or remove the row")
+        if not turn["content"]:
+            found = f"a blank {role} turn ({number})"
+            raise RowFault("empty_content", found, "text", "fill it in, or remove the row")
+        wanted = "assistant" if role == "user" else "user"
+    if turns[-1]["role"] == "user":
+        expected = "an assistant turn at the end"
+        raise RowFault("no_target", "a user turn at the end", expected, "add the answer, or remove the last turn")

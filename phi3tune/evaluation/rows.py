@@ -1,0 +1,73 @@
+"""Which conversations an evaluation may use: none that a model taking part was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from phi3tune import data
+from phi3tune.config import EvalConfig, read_yaml
+from phi3tune.data import Conversation
+from phi3tune.data.split import key
+from phi3tune.engines.folders import read_json
+from phi3tune.engines.models import ModelRef, resolve
+from phi3tune.errors import UserError
+from phi3tune.paths import Workspace
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The rows of one part, and how many were left out because a model had been trained on their text."""
+
+    dataset: data.Dataset
+    rows: list[Conversation]
+    left_out: int
+
+
+def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -> HeldOut:
+    """The rows to answer, in the order of the file.
+
+    A run's own division of the same data is taken over. Where several runs divided it differently, or a
+    test file repeats training text, rows whose text any of them was trained on are left out.
+    Raises `UserError` when no row remains.
+    """
+    dataset = data.load(config, workspace)
+    loads = [data.load(config, workspace, saved=record) for record in _records(refs, dataset.sha256, workspace)]
+    dataset = loads[0] if loads else dataset
+    rows = dataset.parts[config.split]
+    left_out = 0
+    if config.split != "train":
+        trained = {key(c.messages) for load in loads for c in load.parts["train"]}
+        kept = [c for c in rows if key(c.messages) not in trained]
+        rows, left_out = kept, len(rows) - len(kept)
+    if not rows:
+        why = f"; {left_out} rows were left out because a model was trained on their text" if left_out else ""
+        parts = ", ".join(f"{part} {len(dataset.parts[part])}" for part in data.PARTS)
+        raise UserError(f"the {config.split} part of {dataset.name!r} has no rows to evaluate ({parts}){why}")
+    return HeldOut(dataset, rows[: config.limit], left_out)
+
+
+def _records(refs: Sequence[ModelRef], sha256: str, workspace: Workspace) -> list[dict[str, Any]]:
+    """`dataset.json` of every run behind the models that was trained on this very data."""
+    found = {}
+    for ref in refs:
+        for run in lineage(ref, workspace):
+            path = workspace.runs / run / "dataset.json"
+            if run not in found and path.is_file():
+                found[run] = read_json(path)
+    return [record for record in found.values() if record.get("sha256") == sha256]
+
+
+def lineage(ref: ModelRef, workspace: Workspace) -> list[str]:
+    """The run that made a model, then the run that one started from, and so on."""
+    runs: list[str] = []
+    run = ref.run
+    while run is not None and run not in runs:
+        runs.append(run)
+        try:
+            base = str(read_yaml(workspace.runs / run / "run.yaml").get("model", ""))
+            run = resolve(base, workspace).run if base else None
+        except UserError:  # what it started from is gone
+            break
+    return runs
