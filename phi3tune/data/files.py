@@ -64,6 +64,9 @@ def read_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
         log.error("unsupported_type", file, None, f"a file of type {path.suffix or 'unknown'}", _ACCEPTED, fix)
         return
     size = path.stat().st_size
+    if size == 0:
+        _log_empty(file, log)
+        return
     if size > MAX_FILE_BYTES:
         log.error("file_too_large", file, None, f"{size:,} bytes", f"at most {MAX_FILE_BYTES:,}", "split the file")
         return
@@ -79,12 +82,19 @@ def read_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
             rows = _json_rows(text, file, log)
         else:
             rows = _csv_rows(text, "\t" if suffix.startswith(".tsv") else ",", file, log)
+    errors, row = log.error_count, None
     for row in rows:
         if row.index >= MAX_ROWS:
             found = f"more than {MAX_ROWS:,} rows"
             log.error("too_many_rows", file, row.line, found, f"at most {MAX_ROWS:,}", "split the file")
             return
         yield row
+    if row is None and log.error_count == errors:
+        _log_empty(file, log)
+
+
+def _log_empty(file: str, log: ProblemLog) -> None:
+    log.error("empty_file", file, None, "no rows", "at least one", "check that the export has finished")
 
 
 def _read_text(path: Path, suffix: str, log: ProblemLog) -> str | None:
@@ -121,7 +131,7 @@ def _read_text(path: Path, suffix: str, log: ProblemLog) -> str | None:
         log.error("bad_encoding", file, line, found, "UTF-8 text", "save the file as UTF-8", column=column)
         return None
     if not text.strip():
-        log.error("empty_file", file, None, "no text", "rows", "check that the export has finished")
+        _log_empty(file, log)
         return None
     return text
 
@@ -169,8 +179,6 @@ class _Json:
             fix = "check the commas, quotes and brackets there"
             if error.msg == "Extra data" and not self._file.lower().removesuffix(".gz").endswith(".jsonl"):
                 fix = "if every line is a row of its own, rename the file to .jsonl"
-            elif whole and start == 0 and text.rstrip("\r") in ("{", "["):
-                fix = "if the file is one JSON document, rename it to .json"
             place = line + text.count("\n", start, error.pos)
             column = error.pos - text.rfind("\n", 0, error.pos)
             found = f"{error.msg[:1].lower()}{error.msg[1:]}"
@@ -192,6 +200,10 @@ def _json_lines(text: str, file: str, log: ProblemLog) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        if index == 0 and line.strip() in ("{", "["):
+            found = "one JSON document over several lines"
+            log.error("bad_json", file, number, found, "one row on each line", "rename the file to .json", column=1)
+            return
         if len(line) > MAX_LINE_CHARS:
             found, fix = f"a line of {len(line):,} characters", "split or remove the row"
             log.error("line_too_long", file, number, found, f"at most {MAX_LINE_CHARS:,}", fix)
@@ -250,8 +262,6 @@ def _json_array(text: str, start: int, decoder: _Json, file: str, log: ProblemLo
         found = "the end of the file" if rest >= len(text) else describe(text[rest : rest + 20])
         expected = "nothing after the list" if closed else "a comma or ]"
         log.error("bad_json", file, line, found, expected, "check the commas and brackets there", column=column)
-    elif index == 0:
-        log.error("empty_file", file, None, "an empty list", "rows", "check that the export has finished")
 
 
 def _object_row(value: Any, index: int, line: int | None, file: str, log: ProblemLog) -> Iterator[Row]:
@@ -287,9 +297,6 @@ def _csv_rows(text: str, delimiter: str, file: str, log: ProblemLog) -> Iterator
         code = "line_too_long" if "field limit" in str(error) else "bad_csv"
         fix = "save as JSON Lines" if code == "line_too_long" else "close the quote; write a quote in a cell as two"
         log.error(code, file, line, str(error), "cells in matching quotes", fix)
-        return
-    if index == 0:
-        log.error("empty_file", file, None, "no row below the header", "rows", "check that the export has finished")
 
 
 def _parquet_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
@@ -299,17 +306,17 @@ def _parquet_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
     file = path.name
     index = 0
     try:
-        if path.stat().st_size == 0:
-            log.error("empty_file", file, None, "no data", "rows", "check that the export has finished")
-            return
         with pq.ParquetFile(path) as table:
             meta = table.metadata
             size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-            if size > MAX_FILE_BYTES:
-                found = f"{size:,} bytes when unpacked"
-                log.error("expands_too_large", file, None, found, f"at most {MAX_FILE_BYTES:,}", "split the file")
-                return
-            for batch in table.iter_batches(batch_size=1024):
+            # The footer may understate: a value stored once can fill every row. Small batches are counted, too.
+            unpacked = 0
+            for batch in table.iter_batches(batch_size=128):
+                unpacked += batch.nbytes
+                if max(size, unpacked) > MAX_FILE_BYTES:
+                    found = f"{max(size, unpacked):,} bytes or more when unpacked"
+                    log.error("expands_too_large", file, None, found, f"at most {MAX_FILE_BYTES:,}", "split the file")
+                    return
                 for value in batch.to_pylist():
                     yield Row(index, None, value)
                     index += 1
@@ -319,5 +326,3 @@ def _parquet_rows(path: Path, log: ProblemLog) -> Iterator[Row]:
             "bad_parquet", file, None, f"a file that cannot be read ({reason})", "Parquet", "write it again, plain"
         )
         return
-    if index == 0:
-        log.error("empty_file", file, None, "no rows", "rows", "check that the export has finished")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
 from phi3tune.chat import Message, Role
 from phi3tune.config import DataFormat
-from phi3tune.data.problems import RowFault, describe
+from phi3tune.data.problems import RowError, describe
 from phi3tune.errors import UserError
 
 RESERVED = re.compile(r"<\|(?:system|user|assistant|end|endoftext|placeholder\d)\|>")
@@ -75,11 +76,13 @@ def expected_columns(format: DataFormat, chosen: Mapping[str, str]) -> str:
 def convert(row: Mapping[str, Any], mapping: Mapping[str, str]) -> tuple[Message, ...]:
     """The conversation of a row, contents stripped, checked to be usable for training.
 
-    Raises `RowFault` for the first reason why it is not.
+    Raises `RowError` for the first reason why it is not.
     """
-    if missing := next((column for column in mapping.values() if column not in row), None):
-        found = ", ".join(sorted(row)) or "no columns"
-        raise RowFault("missing_column", found[:200], f"the column {missing!r}", "add it, or remove the row")
+    for field in ("messages", "user", "assistant"):
+        if field in mapping and mapping[field] not in row:
+            found = f"the columns {', '.join(row)}" if row else "no columns"
+            expected = f"the column {mapping[field]!r}"
+            raise RowError("missing_column", found, expected, "add it, or remove the row")
     system = _text(row, mapping["system"]) if "system" in mapping else ""
     turns: list[Message] = [{"role": "system", "content": system}] if system else []
     if "messages" in mapping:
@@ -102,7 +105,7 @@ def _pair(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Message]:
             continue
         text = _text(row, column)
         if not text:
-            raise RowFault("empty_content", f"no text in {column!r}", "text", "fill it in, or remove the row")
+            raise RowError("empty_content", f"no text in {column!r}", "text", "fill it in, or remove the row")
         if role == "user" and "input" in mapping and (extra := _text(row, mapping["input"])):
             text = f"{text}\n{extra}"
         turns.append({"role": role, "content": text})
@@ -112,11 +115,11 @@ def _pair(row: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Message]:
 def _history(value: Any) -> list[Message]:
     turns: list[Message] = []
     if not isinstance(value, list):
-        raise RowFault("bad_messages", f"{describe(value)} in 'history'", "a list of pairs", "correct the row")
+        raise RowError("bad_messages", f"{describe(value)} in 'history'", "a list of pairs", "correct the row")
     for pair in value:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             expected = "pairs of a question and an answer"
-            raise RowFault("bad_messages", f"{describe(pair)} in 'history'", expected, "correct the row")
+            raise RowError("bad_messages", f"{describe(pair)} in 'history'", expected, "correct the row")
         turns.append({"role": "user", "content": _clean(pair[0])})
         turns.append({"role": "assistant", "content": _clean(pair[1])})
     return turns
@@ -124,12 +127,12 @@ def _history(value: Any) -> list[Message]:
 
 def _text(row: Mapping[str, Any], column: str) -> str:
     """A cell's text; empty for null and for the NaN that table programs write into empty cells."""
-    value = row[column]
-    if value is None or value != value:
+    value = row.get(column)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if not isinstance(value, str):
         found = f"{describe(value)} in {column!r}"
-        raise RowFault("unsupported_column", found, "text", "write the value as text, or choose another column")
+        raise RowError("unsupported_column", found, "text", "write the value as text, or choose another column")
     return _clean(value)
 
 
@@ -139,7 +142,7 @@ def _clean(text: str) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise RowFault(
+            raise RowError(
                 "bad_unicode", "half of a surrogate pair", "whole characters", "write the text again"
             ) from None
     return text
@@ -147,36 +150,36 @@ def _clean(text: str) -> str:
 
 def _turns(value: Any, column: str) -> list[Message]:
     if not isinstance(value, list):
-        raise RowFault("bad_messages", f"{describe(value)} in {column!r}", "a list of turns", "correct the row")
+        raise RowError("bad_messages", f"{describe(value)} in {column!r}", "a list of turns", "correct the row")
     if not value:
-        raise RowFault("bad_messages", f"an empty list in {column!r}", "at least two turns", "remove the row")
+        raise RowError("bad_messages", f"an empty list in {column!r}", "at least two turns", "remove the row")
     return [_turn(turn, number) for number, turn in enumerate(value, start=1)]
 
 
 def _turn(turn: Any, number: int) -> Message:
     if not isinstance(turn, dict):
         found = f"{describe(turn)} as turn {number}"
-        raise RowFault("bad_messages", found, "an object with role and content", "correct the turn")
+        raise RowError("bad_messages", found, "an object with role and content", "correct the turn")
     given = turn.get("role", turn.get("from"))
     name = given.strip().lower() if isinstance(given, str) else ""
     if name in _TOOL_ROLES or turn.get("tool_calls") or turn.get("function_call"):
         found = f"a tool call or result (role {describe(given)}) as turn {number}"
-        raise RowFault("unsupported_content", found, "text turns only", "remove the row")
+        raise RowError("unsupported_content", found, "text turns only", "remove the row")
     role = _ROLES.get(name)
     if role is None:
         found = f"role {describe(given)} in turn {number}" if given is not None else f"no role in turn {number}"
-        raise RowFault("bad_role", found, "system, user (human) or assistant (gpt, bot, ai)", "correct the role")
+        raise RowError("bad_role", found, "system, user (human) or assistant (gpt, bot, ai)", "correct the role")
     content = turn.get("content", turn.get("value"))
     if isinstance(content, list):
         content = "".join(_part(part, number) for part in content)
     if content is None:
-        raise RowFault("empty_content", f"no content in turn {number}", "text", "fill it in, or remove the row")
+        raise RowError("empty_content", f"no content in turn {number}", "text", "fill it in, or remove the row")
     if not isinstance(content, str):
         found = f"{describe(content)} as content of turn {number}"
-        raise RowFault("unsupported_content", found, "text", "write the content as text")
+        raise RowError("unsupported_content", found, "text", "write the content as text")
     if turn.get("weight") == 0:
         found = f"weight 0 in turn {number}"
-        raise RowFault("unsupported_content", found, "answers that are all trained on", "remove the turn or its weight")
+        raise RowError("unsupported_content", found, "answers that are all trained on", "remove the turn or its weight")
     return {"role": role, "content": _clean(content)}
 
 
@@ -185,13 +188,13 @@ def _part(part: Any, number: int) -> str:
     if not isinstance(text, str):
         kind = describe(part.get("type")) if isinstance(part, dict) else describe(part)
         found = f"a part of type {kind} in turn {number}"
-        raise RowFault("unsupported_content", found, "text parts only", "remove the part or the row")
+        raise RowError("unsupported_content", found, "text parts only", "remove the part or the row")
     return text
 
 
 def _check(turns: list[Message]) -> None:
     if not any(turn["role"] == "assistant" for turn in turns):
-        raise RowFault("no_target", "no assistant turn", "an answer to learn", "add the answer, or remove the row")
+        raise RowError("no_target", "no assistant turn", "an answer to learn", "add the answer, or remove the row")
     wanted = "user"
     for number, turn in enumerate(turns, start=1):
         role = turn["role"]
@@ -199,11 +202,11 @@ def _check(turns: list[Message]) -> None:
             continue
         if role != wanted:
             found = f"{role} as turn {number} where {wanted} belongs"
-            raise RowFault("role_order", found, _ORDER, "correct the order, or remove the row")
+            raise RowError("role_order", found, _ORDER, "correct the order, or remove the row")
         if not turn["content"]:
             found = f"a blank {role} turn ({number})"
-            raise RowFault("empty_content", found, "text", "fill it in, or remove the row")
+            raise RowError("empty_content", found, "text", "fill it in, or remove the row")
         wanted = "assistant" if role == "user" else "user"
     if turns[-1]["role"] == "user":
         expected = "an assistant turn at the end"
-        raise RowFault("no_target", "a user turn at the end", expected, "add the answer, or remove the last turn")
+        raise RowError("no_target", "a user turn at the end", expected, "add the answer, or remove the last turn")

@@ -10,8 +10,8 @@ from typing import Any, get_args
 from phi3tune.chat import Message
 from phi3tune.config import DatasetConfig, Part
 from phi3tune.data import formats, split
-from phi3tune.data.files import SUFFIXES, Row, read_rows, suffix_of
-from phi3tune.data.problems import DataError, Problem, ProblemLog, RowFault
+from phi3tune.data.files import SUFFIXES, read_rows, suffix_of
+from phi3tune.data.problems import DataError, Problem, ProblemLog, RowError
 from phi3tune.data.stored import find_dataset, list_datasets
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace, file_hash
@@ -93,7 +93,8 @@ def read(config: DatasetConfig, workspace: Workspace, *, saved: dict[str, Any] |
     files = _files(path)
     log = ProblemLog()
     found: dict[str, list[Conversation]] = {}
-    format, mapping = "", {}
+    format = ""
+    mapping: dict[str, str] = {}
     for part, file in files.items():
         found[part], read_as = _read_file(file, config, log)
         if read_as and not format:
@@ -167,18 +168,19 @@ def _hash(files: dict[str, Path]) -> str:
 def _read_file(
     path: Path, config: DatasetConfig, log: ProblemLog
 ) -> tuple[list[Conversation], tuple[str, dict[str, str]] | None]:
-    read_as: tuple[str, dict[str, str]] | None = None
+    rows = list(read_rows(path, log))
+    columns = list(dict.fromkeys(column for row in rows for column in row.value))
+    read_as = formats.detect(columns, config.format, config.columns)
+    if read_as is None:
+        if rows:
+            _unknown_columns(path, columns, rows[0].line, config, log)
+        return [], None
     conversations = []
     tools = 0
-    for row in read_rows(path, log):
-        if read_as is None:
-            read_as = formats.detect(row.value, config.format, config.columns)
-            if read_as is None:
-                _unknown_columns(path, row, config, log)
-                return [], None
+    for row in rows:
         try:
             messages = formats.convert(row.value, read_as[1])
-        except RowFault as fault:
+        except RowError as fault:
             found = fault.found if row.line is not None else f"{fault.found} (row {row.index})"
             log.error(fault.code, path.name, row.line, found, fault.expected, fault.fix)
             continue
@@ -193,11 +195,10 @@ def _read_file(
     return conversations, read_as
 
 
-def _unknown_columns(path: Path, row: Row, config: DatasetConfig, log: ProblemLog) -> None:
-    columns = list(row.value)
+def _unknown_columns(path: Path, columns: list[str], line: int | None, config: DatasetConfig, log: ProblemLog) -> None:
     expected = formats.expected_columns(config.format, config.columns)
     fix = "rename the columns, or name them with --columns user=...,assistant=..."
-    code, found = "missing_column", f"the columns {', '.join(columns)}"[:300]
+    code, found = "missing_column", f"the columns {', '.join(columns)}"
     suffix = suffix_of(path.name) or ""
     if suffix.startswith((".csv", ".tsv")):
         other = next((d for d in (";", "\t", ",") if d in columns[0]), None) if len(columns) == 1 else None
@@ -207,7 +208,7 @@ def _unknown_columns(path: Path, row: Row, config: DatasetConfig, log: ProblemLo
             fix = "save the file with that separator"
         elif any(not name or len(name.split()) > 3 or name[0].isdigit() or name[-1] in ".?!" for name in columns):
             code, fix = "missing_header", "add a first line with the names of the columns"
-    log.error(code, path.name, row.line if code == "missing_column" else 1, found, expected, fix)
+    log.error(code, path.name, line if code == "missing_column" else 1, found, expected, fix)
 
 
 def _duplicates(

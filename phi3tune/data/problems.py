@@ -40,7 +40,7 @@ class DataError(UserError):
         super().__init__(f"{problems[0]}{more}")
 
 
-class RowFault(Exception):
+class RowError(Exception):
     """What is wrong with one row; whoever reads the row knows its place."""
 
     def __init__(self, code: str, found: str, expected: str, fix: str) -> None:
@@ -70,16 +70,32 @@ class ProblemLog:
     ) -> None:
         self.error_count += 1
         if len(self.errors) < SHOWN:
-            problem = Problem(code=code, file=file, line=line, column=column, found=found, expected=expected, fix=fix)
-            self.errors.append(problem)
+            self.errors.append(_problem("error", code, file, line, column, found, expected, fix))
 
     def warn(self, code: str, file: str, line: int | None, found: str, expected: str, fix: str) -> None:
         self.warning_count += 1
         if len(self.warnings) < SHOWN:
-            problem = Problem(
-                code=code, severity="warning", file=file, line=line, found=found, expected=expected, fix=fix
-            )
-            self.warnings.append(problem)
+            self.warnings.append(_problem("warning", code, file, line, None, found, expected, fix))
+
+
+def _problem(
+    severity: Severity, code: str, file: str, line: int | None, column: int | None, found: str, expected: str, fix: str
+) -> Problem:
+    return Problem(
+        code=code,
+        severity=severity,
+        file=_printable(file),
+        line=line,
+        column=column,
+        found=_printable(found),
+        expected=_printable(expected),
+        fix=_printable(fix),
+    )
+
+
+def _printable(text: str) -> str:
+    """At most 300 characters that a terminal shows and does not obey."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:300])
 
 
 def describe(value: object) -> str:
@@ -89,7 +105,9 @@ def describe(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return ascii(value[:60]) if not value.isprintable() else repr(value[:60])
+        return repr(value[:60])
     if isinstance(value, int | float):
         return f"the number {value}"
-    return {dict: "an object", list: "a list"}.get(type(value), f"a value of type {type(value).__name__}")
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else f"a value of type {type(value).__name__}"

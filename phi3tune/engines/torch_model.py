@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from phi3tune import system
@@ -116,7 +116,13 @@ class TorchModel:
     def detach(self, name: str) -> None:
         """Free an adapter's memory."""
         self.select(None)
-        self._peft.delete_adapter(self._names.pop(name))
+        inner = self._names.pop(name)
+        if not self._names:
+            self.causal, self._peft = self._peft.unload(), None
+            return
+        self._peft.set_adapter(next(iter(self._names.values())), inference_mode=True)
+        self._peft.base_model.disable_adapter_layers()
+        self._peft.delete_adapter(inner)
 
     def select(self, name: str | None) -> None:
         """Use one adapter, or with None the base alone, from now on."""
@@ -170,9 +176,12 @@ def weights_bytes(folder: Path) -> int:
 
 def _shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
     """Name and shape of every tensor in a safetensors file, from its header."""
-    with safe_open(path, framework="pt") as tensors:
-        for key in tensors.keys():  # noqa: SIM118  (not a dict)
-            yield key, tensors.get_slice(key).get_shape()
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  (not a dict)
+                yield key, tensors.get_slice(key).get_shape()
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read as safetensors: {error}; download or make it again") from None
 
 
 def _parameters(folder: Path) -> int:
@@ -191,7 +200,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError, KeyError, ImportError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint in {folder} cannot be loaded: {detail}") from error
     wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])

@@ -19,6 +19,7 @@ from phi3tune.ui.wire import ACTION, POLL, Updates, base_of, dataset_choices, mo
 
 TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
+FIRST_DATASET = "lantern-support"
 
 
 def create_ui(workspace: Workspace) -> gr.Blocks:
@@ -77,7 +78,7 @@ class Page:
         """A page that was just loaded: first choices of its pickers, and all that a tick would tell."""
         updates = self.tick(cursor, None, None, None, None)
         datasets = dataset_choices(self.workspace)
-        first = datasets[0][1] if datasets else None
+        first = next((value for _, value in datasets if value == FIRST_DATASET), None)
         for picker in (self.train.data.dataset, self.evaluate.dataset):
             updates[picker] = gr.update(choices=datasets, value=first)
         runs = [job.id for job in jobs.runs(self.workspace) if job.state == "completed"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from phi3tune.chat import Renderer
 from phi3tune.config import SamplingConfig
 from phi3tune.engines import models
 from phi3tune.engines.base import Chunk, Request, Sampling
@@ -17,7 +18,6 @@ from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui import dialogue, forms, render_chat
 from phi3tune.ui.dialogue import SIDES, Dialogue, Side
-from phi3tune.ui.train_data import renderer
 from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def build() -> PlaygroundTab:
 def request_for(ref: models.ModelRef, messages: list[Any], config: SamplingConfig) -> Request:
     """What the engine is asked for the open answer of a pane."""
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    return Request(renderer(ref.tokenizer).prompt(messages), sampling)
+    return Request(Renderer.load(ref.tokenizer).prompt(messages), sampling)
 
 
 def connect(tab: PlaygroundTab, workspace: Workspace) -> None:

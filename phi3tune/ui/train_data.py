@@ -83,12 +83,6 @@ def _loaded(config: str, root: Path) -> data.Dataset:
     return data.load(DatasetConfig.model_validate_json(config), Workspace(root))
 
 
-@lru_cache(maxsize=8)
-def renderer(tokenizer: Path) -> Renderer:
-    """The prompt renderer of a model folder; folders of models do not change."""
-    return Renderer.load(tokenizer)
-
-
 def look(
     dataset: object, model: object, max_length: object, row: object, values: Sequence[Any], workspace: Workspace
 ) -> tuple[str, str, str, str]:
@@ -99,7 +93,7 @@ def look(
     try:
         config = forms.read(DatasetConfig, FIELDS, values, dataset=known_dataset(dataset, workspace))
         limit = TrainConfig.model_validate({"max_length": max_length}).max_length
-        reader = renderer(models.resolve(str(model), workspace).tokenizer)
+        reader = Renderer.load(models.resolve(str(model), workspace).tokenizer)
         found = _loaded(config.model_dump_json(), workspace.root)
     except DataError as error:
         return notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.") + (
@@ -113,7 +107,7 @@ def look(
     chosen = part[place]
     return (
         render_data.summary(report) + render_data.problems(report.problems),
-        render_data.rows(part[:render_data.ROWS_SHOWN], len(part)),
+        render_data.rows(part, len(part)),
         render_data.tokens(reader, chosen, limit, place + 1, len(part)),
         render_data.lengths(report, limit),
     )

@@ -155,7 +155,7 @@ def train(tokenizer: Tokenizer, folder: Path, plan: Plan) -> Trained:
             optimizer.zero_grad(set_to_none=True)
         tokens += batch.tokens
         running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
-        if (step + 1) % 50 == 0:
+        if (step + 1) % 25 == 0:
             spent = time.perf_counter() - started
             speed = {"seconds": round(spent), "tokens_per_second": round(tokens / spent)}
             print(json.dumps({"step": step + 1, "loss": round(running, 4)} | speed), flush=True)

@@ -37,4 +37,4 @@ def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="session")
 def torch_engine(tiny_model: Path, adapters: dict[str, Path]) -> TorchEngine:
-    return TorchEngine(tiny_model, adapters, dtype=torch.float32)
+    return TorchEngine(tiny_model, adapters, dtype=torch.float32, threads=1)

@@ -24,6 +24,11 @@ from tests.fakes import tiny_phi3
 PROMPT = [32010, 6324, 727, 32007, 32001]
 
 
+def tiny(folder: Path, adapters: dict[str, Path] | None = None) -> TorchEngine:
+    """One thread: more only wait for each other on a model this small."""
+    return TorchEngine(folder, adapters, dtype=torch.float32, threads=1)
+
+
 def greedy(prompt: list[int], tokens: int = 12) -> Request:
     return Request(prompt, Sampling(max_new_tokens=tokens))
 
@@ -190,7 +195,7 @@ def test_adapters_share_the_base(torch_engine: TorchEngine, tiny_model: Path, ad
         assert view.info.name == name
         assert view.info.size_bytes > torch_engine.info.size_bytes
         answers[name] = collect(view.stream(greedy(PROMPT))).token_ids
-        alone = TorchEngine(tiny_model, {"a": folder}, dtype=torch.float32).with_adapter("a")
+        alone = tiny(tiny_model, {"a": folder}).with_adapter("a")
         assert answers[name] == collect(alone.stream(greedy(PROMPT))).token_ids
     assert len({base.token_ids, *answers.values()}) == 3
     # the kept chats do not mix
@@ -199,7 +204,7 @@ def test_adapters_share_the_base(torch_engine: TorchEngine, tiny_model: Path, ad
 
 
 def test_adapters_come_and_go(tiny_model: Path, adapters: dict[str, Path]) -> None:
-    engine = TorchEngine(tiny_model, dtype=torch.float32)
+    engine = tiny(tiny_model)
     before = collect(engine.stream(greedy(PROMPT))).token_ids
     engine.attach("x", adapters["run.one"])
     tuned = collect(engine.with_adapter("x").stream(greedy(PROMPT))).token_ids
@@ -210,11 +215,15 @@ def test_adapters_come_and_go(tiny_model: Path, adapters: dict[str, Path]) -> No
         engine.with_adapter("x")
     assert collect(engine.with_adapter("y").stream(greedy(PROMPT))).token_ids != tuned
     assert collect(fresh(engine).stream(greedy(PROMPT))).token_ids == before
+    engine.detach("y")
+    assert collect(fresh(engine).stream(greedy(PROMPT))).token_ids == before
+    engine.attach("x", adapters["run.one"])
+    assert collect(engine.with_adapter("x").stream(greedy(PROMPT))).token_ids == tuned
 
 
 def test_adapter_of_another_base_is_refused(tiny_model: Path, adapters: dict[str, Path], tmp_path: Path) -> None:
     wide = tiny_phi3(tmp_path / "wide", hidden_size=128)
-    engine = TorchEngine(wide, dtype=torch.float32)
+    engine = tiny(wide)
     before = collect(fresh(engine).stream(greedy(PROMPT))).token_ids
     with pytest.raises(UserError, match="does not fit the base"):
         engine.attach("x", adapters["run.one"])
@@ -223,7 +232,7 @@ def test_adapter_of_another_base_is_refused(tiny_model: Path, adapters: dict[str
 
 def test_sliding_window(tmp_path: Path) -> None:
     folder = tiny_phi3(tmp_path / "sliding", sliding_window=16)
-    engine, prompt = TorchEngine(folder, dtype=torch.float32), some_ids(60)
+    engine, prompt = tiny(folder), some_ids(60)
     answer = collect(engine.stream(greedy(prompt, 20)))
     assert list(answer.token_ids) == reference(folder, prompt, 20)
     edited = [*prompt[:40], *some_ids(10, seed=2)]
@@ -244,7 +253,7 @@ def test_longrope_reads_anew_where_the_factors_change(tmp_path: Path) -> None:
         original_max_position_embeddings=32,
         rope_parameters={**rope, "original_max_position_embeddings": 32, "partial_rotary_factor": 1.0},
     )
-    engine, prompt = TorchEngine(folder, dtype=torch.float32), some_ids(24)
+    engine, prompt = tiny(folder), some_ids(24)
     answer = collect(engine.stream(greedy(prompt, 20)))  # crosses 32 while decoding
     assert list(answer.token_ids) == reference(folder, prompt, 20)
     assert engine.generate([greedy(prompt, 20)])[0].token_ids == answer.token_ids
@@ -277,10 +286,12 @@ def test_missing_weights_are_not_made_up(tiny_model: Path, tmp_path: Path) -> No
     del tensors["model.layers.1.mlp.down_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="down_proj"):
-        TorchEngine(folder, dtype=torch.float32)
+        tiny(folder)
     (folder / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="cannot be"):
-        TorchEngine(folder, dtype=torch.float32)
+        tiny(folder)
+    with pytest.raises(UserError, match="cannot be read as safetensors"):
+        TorchEngine(folder)
 
 
 def test_auto_map_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
@@ -288,7 +299,7 @@ def test_auto_map_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModelForCausalLM": "canary.Model"}}))
     (folder / "canary.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    TorchEngine(folder, dtype=torch.float32)
+    tiny(folder)
     assert not (tmp_path / "ran").exists()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from phi3tune import data
-from phi3tune.config import EvalConfig, read_yaml
+from phi3tune.config import EvalConfig, Part, read_yaml
 from phi3tune.data import Conversation
 from phi3tune.data.split import key
 from phi3tune.engines.folders import read_json
@@ -43,7 +43,7 @@ def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -
         rows, left_out = kept, len(rows) - len(kept)
     if not rows:
         why = f"; {left_out} rows were left out because a model was trained on their text" if left_out else ""
-        parts = ", ".join(f"{part} {len(dataset.parts[part])}" for part in data.PARTS)
+        parts = ", ".join(f"{part} {len(dataset.parts[part])}" for part in get_args(Part))
         raise UserError(f"the {config.split} part of {dataset.name!r} has no rows to evaluate ({parts}){why}")
     return HeldOut(dataset, rows[: config.limit], left_out)
 

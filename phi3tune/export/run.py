@@ -1,0 +1,201 @@
+"""An export from a model's name to a build on disk, with the proof beside it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from phi3tune import data, system
+from phi3tune.config import DatasetConfig, ExportConfig, Precision
+from phi3tune.data import Conversation
+from phi3tune.engines import open_engine
+from phi3tune.engines.folders import read_json
+from phi3tune.engines.models import ModelRef, resolve, verify
+from phi3tune.engines.torch_engine import TorchEngine
+from phi3tune.errors import UserError
+from phi3tune.events import Notice, Phase, Reporter
+from phi3tune.export import merge, onnx, parity
+from phi3tune.paths import Workspace, new_folder, slug, sweep_temporary, write_json
+
+PARITY = "parity.json"
+BUNDLED = "lantern-support"  # compared on by models that are no run
+# Bytes that a parameter takes in a build: embeddings stay in float32, scales come on top.
+_BUILD_BYTES: dict[Precision, float] = {"int4": 1.0, "int8": 1.6, "fp32": 4.1}
+_SPARE_BYTES = 64 * 1024**2
+
+
+class _Stopped(Exception):
+    """The user stopped the job; folders being written are dropped on the way out."""
+
+
+def export(config: ExportConfig, workspace: Workspace, reporter: Reporter, *, job_dir: Path) -> dict[str, Any]:
+    """Make a build of `config.model`; an older build of the same name is replaced once the new one is whole.
+
+    Returns `build` (its name), `model` (what resolves to it), `path`, `size_bytes`, `seconds` and `parity` (the
+    content of parity.json; None for merged weights), or `{"status": "stopped"}`. A build that misses its limits is
+    kept for inspection, with `parity["passed"]` False. Raises `UserError` for a model that cannot be built.
+    """
+    began = time.monotonic()
+    reporter.emit(Phase(name="checking the model"))
+    ref = check(config, workspace)
+    verify(ref)
+    home = home_of(ref, workspace)
+    _sweep(home)
+    try:
+        weights = _whole_weights(ref, home, reporter)
+        path, report = weights, None
+        if config.format == "onnx":
+            path = home / "onnx" / config.precision
+            report = _build(ref, config, weights, path, workspace, reporter, job_dir)
+    except _Stopped:
+        return {"status": "stopped"}
+    return {
+        "build": path.name,
+        "model": f"{ref.run}/{path.relative_to(home).as_posix()}" if home.parent == workspace.runs else str(path),
+        "path": str(path),
+        "size_bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+        "seconds": round(time.monotonic() - began, 2),
+        "parity": report,
+    }
+
+
+def check(config: ExportConfig, workspace: Workspace) -> ModelRef:
+    """The model to build. Raises `UserError` when it cannot be built in the wanted format."""
+    ref = resolve(config.model, workspace)
+    if ref.kind != "torch":
+        raise UserError(f"{config.model} is an ONNX build already; give the run or the folder it was made from")
+    if config.format == "merged" and ref.adapter is None and ref.run is None:
+        raise UserError(f"{config.model} has no adapter to merge; its folder {ref.base} is what a merge would give")
+    return ref
+
+
+def home_of(ref: ModelRef, workspace: Workspace) -> Path:
+    """The folder that holds `merged` and `onnx`: the run's, or one of its own for anything else."""
+    if ref.run is not None and not ref.ref.startswith(f"{ref.run}/checkpoint-"):
+        return workspace.runs / ref.run
+    # Two folders may have one name; only phi3-nano's reference is a slug itself.
+    unique = "" if slug(ref.ref) == ref.ref else "-" + hashlib.sha256(ref.ref.encode()).hexdigest()[:8]
+    return workspace.exports / "models" / (slug(ref.label) + unique)
+
+
+def _sweep(home: Path) -> None:
+    """Remove what a killed export left, unless a run in this folder is at work."""
+    if not home.is_dir():
+        return
+    lock = system.FolderLock(home / "run.lock")
+    if lock.acquire():
+        sweep_temporary(home)
+        lock.release()
+
+
+def _whole_weights(ref: ModelRef, home: Path, reporter: Reporter) -> Path:
+    """The folder with the model's own weights, merged when it is an adapter and was not merged before."""
+    if ref.adapter is None:
+        return ref.base
+    merged = home / "merged"
+    if merge.is_current(merged, ref.adapter):
+        return merged
+    _check_stop(reporter)
+    reporter.emit(Phase(name="merging"))
+    _need_disk(sum(file.stat().st_size for file in merge.weight_files(ref.base)), home, "the merged weights")
+    merge.merge(ref.base, ref.adapter, merged)
+    return merged
+
+
+def _build(
+    ref: ModelRef,
+    config: ExportConfig,
+    weights: Path,
+    path: Path,
+    workspace: Workspace,
+    reporter: Reporter,
+    job_dir: Path,
+) -> dict[str, Any]:
+    """Write the ONNX build with its parity.json; returns that file's content."""
+    precision = config.precision
+    _need_disk(int(_parameters(weights) * _BUILD_BYTES[precision]), path, f"the {precision} build")
+    chats, source = _held_out(ref, workspace, reporter)
+    with new_folder(path) as folder:
+        _check_stop(reporter)
+        reporter.emit(Phase(name="building"))
+        onnx.build(weights, folder, precision, job_dir)
+        gc.collect()  # the builder's copy of the weights, before they are loaded again
+        _check_stop(reporter)
+        reporter.emit(Phase(name="checking the build"))
+        report = _compare(weights, folder, chats[: config.parity_rows], precision, reporter)
+        report["data"] = source
+        write_json(folder / PARITY, report)
+    if not report["passed"]:
+        message = f"the {precision} build does not behave like its model; see {path / PARITY}"
+        action = "use a higher precision" if precision != "fp32" else "do not use this build"
+        reporter.emit(Notice(code="parity_failed", message=message, action=action))
+    return report
+
+
+def _compare(
+    weights: Path, folder: Path, chats: list[Conversation], precision: Precision, reporter: Reporter
+) -> dict[str, Any]:
+    # In float32 whatever the device: it is the measure for a build of the same precision.
+    merged = TorchEngine(weights, dtype=torch.float32)
+    try:
+        build = open_engine(ModelRef(str(folder), precision, "onnxruntime-genai", folder))
+        try:
+            report = parity.compare(merged, build, chats, precision, reporter)
+        finally:
+            build.close()
+    finally:
+        merged.close()
+    if report is None:
+        raise _Stopped
+    return report
+
+
+def _held_out(ref: ModelRef, workspace: Workspace, reporter: Reporter) -> tuple[list[Conversation], dict[str, str]]:
+    """Conversations that the model was not trained on, and where they are from.
+
+    A run's own test part, else its validation part; for other models, and where that data is gone, bundled rows.
+    """
+    if ref.run is not None:
+        record = read_json(workspace.runs / ref.run / "dataset.json")
+        try:
+            dataset = data.load(DatasetConfig(**record["config"]), workspace, saved=record)
+        except UserError as error:
+            reporter.emit(
+                Notice(
+                    code="run_data_gone", message=f"the build is compared on {BUNDLED} instead of its own data: {error}"
+                )
+            )
+        else:
+            part = "test" if dataset.parts["test"] else "validation"
+            if dataset.sha256 == record["sha256"] and dataset.parts[part]:
+                return dataset.parts[part], {"dataset": dataset.name, "part": part}
+    return data.load(DatasetConfig(dataset=BUNDLED), workspace).parts["test"], {"dataset": BUNDLED, "part": "test"}
+
+
+def _parameters(folder: Path) -> int:
+    total = 0
+    for path in merge.weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            total += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
+    return total
+
+
+def _need_disk(size: int, path: Path, what: str) -> None:
+    need, free = size + _SPARE_BYTES, system.disk_free(path)
+    if need > free:
+        raise UserError(
+            f"{what} need {need / system.GIB:.1f} GiB and the disk of {path.parent} has {free / system.GIB:.1f} GiB free; "
+            "make room or move the workspace with PHI3TUNE_HOME"
+        )
+
+
+def _check_stop(reporter: Reporter) -> None:
+    if reporter.stop_requested():
+        raise _Stopped
