@@ -21,7 +21,7 @@ ORDER = [
     ["evaluation"],
     ["training", "export"],
     ["doctor", "store", "jobs", "worker"],
-    ["ui"],
+    ["api", "ui"],
     ["cli", "__main__"],
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
@@ -34,9 +34,7 @@ OWNERS = {
     "onnxruntime_genai": {"engines", "export"},
 }
 # Parts that must come up fast never import these at module level.
-LAZY_PARTS = {
-    "errors", "system", "paths", "events", "config", "chat", "data", "doctor", "store", "jobs", "worker", "ui", "cli",
-}  # fmt: skip
+LAZY_PARTS = set(LEVEL) - {"engines", "evaluation", "training", "export", "__main__"}
 HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "onnxruntime_genai", "pyarrow"}
 
 

@@ -1,17 +1,24 @@
-"""Keys and values of the tokens that a model has already read."""
+"""Keys and values of the tokens that a torch model has already read."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
+
+from phi3tune.engines.decoding import Context
+
+if TYPE_CHECKING:
+    from phi3tune.engines.torch_model import TorchModel
 
 _FIRST = 256
 
 
 class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Appends in place to a buffer that doubles, where `DynamicLayer` copies everything at each token.
+    """Appends in place to a buffer that grows by half, where `DynamicLayer` copies everything at each token.
 
     It keeps every token even under a sliding window (the mask does the sliding), so it can be cropped anywhere.
     """
@@ -49,3 +56,21 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[misc]
 def new_cache() -> Any:
     """An empty cache for a model of any number of layers."""
     return Cache(layer_class_to_replicate=_GrowingLayer)
+
+
+class TorchContext(Context):
+    """What one model, through one adapter, has read."""
+
+    def __init__(self, model: TorchModel, adapter: str | None) -> None:
+        super().__init__(rope_switch=model.rope_switch, capacity=model.config.max_position_embeddings)
+        self._model, self._adapter, self._cache = model, adapter, new_cache()
+
+    @torch.inference_mode()
+    def _append(self, ids: Sequence[int]) -> np.ndarray:
+        self._model.select(self._adapter)
+        hidden = self._model.hidden(self._model.ids(ids), past_key_values=self._cache, use_cache=True)
+        logits: np.ndarray = self._model.head(hidden[0, -1]).cpu().numpy()
+        return logits
+
+    def _crop(self, length: int) -> None:
+        self._cache.crop(length - len(self.ids))

@@ -1,39 +1,33 @@
-"""Drawing the next token."""
+"""Drawing the next token; the same for every engine, so that a seed gives the same draw from the same logits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
+import numpy as np
 
 from phi3tune.engines.base import Sampling
 
 
 class Sampler:
-    """Draws for one request, on the CPU, so that a seed gives the same tokens on every device."""
+    """Draws the tokens of one request."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._generator = torch.Generator().manual_seed(sampling.seed)
+        self._random = np.random.default_rng(sampling.seed)
 
-    @property
-    def greedy(self) -> bool:
-        return self._sampling.temperature == 0
-
-    def draw(self, logits: torch.Tensor) -> int:
-        """The next token from logits [V]: argmax at temperature 0, else nucleus sampling (arXiv 1904.09751)."""
-        if self.greedy:
+    def draw(self, logits: np.ndarray) -> int:
+        """The next token from logits float32 [V]: argmax at temperature 0, else nucleus sampling (arXiv 1904.09751)."""
+        if self._sampling.temperature == 0:
             return int(logits.argmax())
-        logits = logits.to("cpu", torch.float32) / self._sampling.temperature
+        shares = np.exp((logits - logits.max()).astype(np.float64) / self._sampling.temperature)
+        shares /= shares.sum()
         if self._sampling.top_p >= 1:
-            return int(torch.multinomial(logits.softmax(-1), 1, generator=self._generator))
-        shares, order = logits.softmax(-1).sort(descending=True)
-        shares[shares.cumsum(-1) - shares >= self._sampling.top_p] = 0  # the first token always stays
-        return int(order[torch.multinomial(shares, 1, generator=self._generator)])
+            return _pick(shares, self._random.random())
+        order = np.argsort(-shares, kind="stable")
+        nucleus = order[: np.searchsorted(np.cumsum(shares[order]), self._sampling.top_p) + 1]
+        return int(nucleus[_pick(shares[nucleus], self._random.random())])
 
 
-def draw_rows(samplers: Sequence[Sampler], logits: torch.Tensor) -> list[int]:
-    """The next token of every row of logits [B, V], each drawn by its own sampler."""
-    if all(sampler.greedy for sampler in samplers):
-        return [int(token) for token in logits.argmax(-1).tolist()]
-    return [sampler.draw(row) for sampler, row in zip(samplers, logits, strict=True)]
+def _pick(weights: np.ndarray, point: float) -> int:
+    """The index at a point of [0, 1) of the whole weight."""
+    ends = np.cumsum(weights)
+    return min(int(np.searchsorted(ends, point * ends[-1], side="right")), len(weights) - 1)

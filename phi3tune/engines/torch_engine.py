@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,31 +23,16 @@ from phi3tune.engines.base import (
     never,
     room,
 )
-from phi3tune.engines.decoding import Clock, chunks
-from phi3tune.engines.kv_cache import new_cache
-from phi3tune.engines.sampling import Sampler, draw_rows
+from phi3tune.engines.decoding import Clock, decode
+from phi3tune.engines.kv_cache import TorchContext, new_cache
+from phi3tune.engines.sampling import Sampler
 from phi3tune.engines.torch_model import PRECISIONS, TorchModel, choose_device, choose_dtype, weights_bytes
 
 __all__ = ["TorchEngine", "choose_device", "choose_dtype"]
 
-_PREFILL = 512  # tokens read between two looks at `cancelled`
 _HEAD_ROWS = 64  # positions whose logits exist at once: 64 x 32,064 in float32 is 8 MB
 _KEPT_CHATS = 4  # caches kept, one per adapter
 _BATCH_ROWS = {"cpu": 16, "cuda": 64}
-
-
-class _Sequence:
-    """Tokens that were read, their keys and values, and whether the long rotary factors were used."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.cache: Any = new_cache()
-        self.long = False
-
-    def keep(self, length: int) -> None:
-        """Forget all tokens but the first `length`."""
-        self.cache.crop(length - len(self.ids))
-        del self.ids[length:]
 
 
 class TorchEngine:
@@ -69,7 +53,7 @@ class TorchEngine:
     ) -> None:
         self.renderer = Renderer.load(base)
         self._model = TorchModel(base, device=device, dtype=dtype, threads=threads)
-        self._kept: OrderedDict[str | None, _Sequence] = OrderedDict()
+        self._kept: OrderedDict[str | None, TorchContext] = OrderedDict()
         self._adapters: dict[str, Path] = {}
         self._adapter: str | None = None
         self._name = name or base.name
@@ -118,78 +102,22 @@ class TorchEngine:
         )
 
     def stream(self, request: Request, cancelled: Cancelled = never) -> Iterator[Chunk]:
-        """Chunks of one answer; prompt tokens shared with this adapter's last sequence are not read again."""
+        """Chunks of one answer; prompt tokens shared with this adapter's last chat are not read again."""
         limit = room(request, self.info.context_length)
-        sequence = self._resume(request.prompt_ids)
-        return chunks(
-            self._tokens(sequence, request, cancelled),
-            self.renderer,
-            prompt_tokens=len(request.prompt_ids),
-            cached_tokens=len(sequence.ids),
-            limit=limit,
-            cancelled=cancelled,
-        )
-
-    def _resume(self, prompt: Sequence[int]) -> _Sequence:
-        """The kept sequence cut to what it shares with `prompt`, less the last token, whose logits are needed."""
-        kept = self._kept.pop(self._adapter, None)
-        if kept is None or kept.long != self._model.is_long(len(prompt)):
-            return _Sequence()
-        shared = 0
-        for old, new in zip(kept.ids, prompt[:-1], strict=False):
-            if old != new:
-                break
-            shared += 1
-        kept.keep(shared)
-        return kept
-
-    def _tokens(self, sequence: _Sequence, request: Request, cancelled: Cancelled) -> Iterator[int]:
-        sampler = Sampler(request.sampling)
-        fresh = list(request.prompt_ids[len(sequence.ids) :])
-        while True:
-            logits = self._read(sequence, fresh, cancelled)
-            if logits is None:
-                return
-            token = sampler.draw(logits)
-            yield token
-            fresh = [token]
-
-    @torch.inference_mode()
-    def _read(self, sequence: _Sequence, fresh: list[int], cancelled: Cancelled) -> torch.Tensor | None:
-        """Read tokens into the sequence; the logits [V] after the last, or None when cancelled before.
-
-        Where the rotary factors change with the length, all is read anew and at once, as `generate` of transformers
-        does: keys made with other factors do not fit.
-        """
-        long = self._model.is_long(len(sequence.ids) + len(fresh))
-        if long != sequence.long:
-            fresh = sequence.ids + fresh
-            sequence.keep(0)
-            sequence.long = long
-        step = len(fresh) if long else _PREFILL
-        self._model.select(self._adapter)
-        self._kept.pop(self._adapter, None)  # a pass that fails half-way leaves a cache that nobody may use
-        hidden = None
-        for start in range(0, len(fresh), step):
-            if start and cancelled():
-                hidden = None
-                break
-            part = fresh[start : start + step]
-            hidden = self._model.hidden(self._model.ids(part), past_key_values=sequence.cache, use_cache=True)
-            sequence.ids += part
-        self._keep(sequence)
-        return None if hidden is None else self._model.head(hidden[0, -1])
-
-    def _keep(self, sequence: _Sequence) -> None:
-        self._kept[self._adapter] = sequence
+        context = self._kept.pop(self._adapter, None)
+        if context is None or not context.resume(request.prompt_ids, len(request.prompt_ids) + limit):
+            context = TorchContext(self._model, self._adapter)
+        self._kept[self._adapter] = context
         if len(self._kept) > _KEPT_CHATS:
             self._kept.popitem(last=False)
+        return decode(context, request, self.renderer, limit, cancelled)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers in the order of the requests, decoded in batches; kept chats are left alone."""
         limits = [room(request, self.info.context_length) for request in requests]
         lengths = [len(request.prompt_ids) + limit for request, limit in zip(requests, limits, strict=True)]
-        if any(self._model.is_long(length) for length in lengths):  # the factors would be those of the longest row
+        switch = self._model.rope_switch
+        if switch is not None and max(lengths, default=0) > switch:  # the factors would be those of the longest row
             return [collect(self.stream(request)) for request in requests]
         answers: dict[int, Completion] = {}
         order = sorted(range(len(requests)), key=lambda index: -lengths[index])
@@ -228,7 +156,8 @@ class TorchEngine:
                 use_cache=True,
             )
             read += ids.shape[1]
-            tokens = draw_rows([samplers[row] for row in rows], model.head(hidden[:, -1]))
+            logits = model.head(hidden[:, -1]).cpu().numpy()
+            tokens = [samplers[row].draw(row_logits) for row, row_logits in zip(rows, logits, strict=True)]
             clock.tick()
             going = []
             for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from phi3tune import system
+from phi3tune.engines.decoding import rope_switch
 from phi3tune.errors import UserError
 
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -66,16 +67,7 @@ class TorchModel:
         self._names: dict[str, str] = {}  # ours may hold dots, module names may not
         self._made = 0
         self._selected: str | None = None
-        rope = self.config.rope_parameters
-        self._rope_switch = rope["original_max_position_embeddings"] if rope["rope_type"] == "longrope" else None
-
-    def is_long(self, length: int) -> bool:
-        """Whether a sequence of `length` tokens is read with the long rotary factors (longrope models only)."""
-        return self._rope_switch is not None and length > self._rope_switch
-
-    @property
-    def adapters(self) -> list[str]:
-        return list(self._names)
+        self.rope_switch = rope_switch(self.config.to_dict())
 
     def attach(self, name: str, folder: Path) -> None:
         """Load an adapter beside the weights. Raises `UserError` when it does not belong to this base."""

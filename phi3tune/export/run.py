@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from phi3tune import data, system
-from phi3tune.config import DatasetConfig, ExportConfig, Precision
+from phi3tune.config import DatasetConfig, ExportConfig, Part, Precision
 from phi3tune.data import Conversation
 from phi3tune.engines import open_engine
 from phi3tune.engines.folders import read_json
@@ -31,7 +31,7 @@ _BUILD_BYTES: dict[Precision, float] = {"int4": 1.0, "int8": 1.6, "fp32": 4.1}
 _SPARE_BYTES = 64 * 1024**2
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The user stopped the job; folders being written are dropped on the way out."""
 
 
@@ -54,7 +54,7 @@ def export(config: ExportConfig, workspace: Workspace, reporter: Reporter, *, jo
         if config.format == "onnx":
             path = home / "onnx" / config.precision
             report = _build(ref, config, weights, path, workspace, reporter, job_dir)
-    except _Stopped:
+    except _StoppedError:
         return {"status": "stopped"}
     return {
         "build": path.name,
@@ -153,7 +153,7 @@ def _compare(
     finally:
         merged.close()
     if report is None:
-        raise _Stopped
+        raise _StoppedError
     return report
 
 
@@ -163,20 +163,26 @@ def _held_out(ref: ModelRef, workspace: Workspace, reporter: Reporter) -> tuple[
     A run's own test part, else its validation part; for other models, and where that data is gone, bundled rows.
     """
     if ref.run is not None:
-        record = read_json(workspace.runs / ref.run / "dataset.json")
         try:
-            dataset = data.load(DatasetConfig(**record["config"]), workspace, saved=record)
+            return _rows_of_run(ref.run, workspace)
         except UserError as error:
-            reporter.emit(
-                Notice(
-                    code="run_data_gone", message=f"the build is compared on {BUNDLED} instead of its own data: {error}"
-                )
-            )
-        else:
-            part = "test" if dataset.parts["test"] else "validation"
-            if dataset.sha256 == record["sha256"] and dataset.parts[part]:
-                return dataset.parts[part], {"dataset": dataset.name, "part": part}
+            message = f"the build is compared on {BUNDLED} and not on the run's own rows: {error}"
+            reporter.emit(Notice(code="run_rows_gone", message=message))
     return data.load(DatasetConfig(dataset=BUNDLED), workspace).parts["test"], {"dataset": BUNDLED, "part": "test"}
+
+
+def _rows_of_run(run: str, workspace: Workspace) -> tuple[list[Conversation], dict[str, str]]:
+    record = read_json(workspace.runs / run / "dataset.json")
+    # The path as it was resolved then: the name given may have been relative to another folder.
+    place = record["source"] if Path(record["source"]).exists() else record["config"]["dataset"]
+    dataset = data.load(DatasetConfig(**{**record["config"], "dataset": place}), workspace, saved=record)
+    if dataset.sha256 != record["sha256"]:
+        raise UserError(f"{dataset.source} was changed since the run")
+    part: Part
+    for part in ("test", "validation"):
+        if dataset.parts[part]:
+            return dataset.parts[part], {"dataset": dataset.name, "part": part}
+    raise UserError("the run kept no row from training")
 
 
 def _parameters(folder: Path) -> int:
@@ -191,11 +197,11 @@ def _need_disk(size: int, path: Path, what: str) -> None:
     need, free = size + _SPARE_BYTES, system.disk_free(path)
     if need > free:
         raise UserError(
-            f"{what} need {need / system.GIB:.1f} GiB and the disk of {path.parent} has {free / system.GIB:.1f} GiB free; "
-            "make room or move the workspace with PHI3TUNE_HOME"
+            f"{what}: {need / system.GIB:.1f} GiB are needed and {free / system.GIB:.1f} GiB are free on the disk of "
+            f"{path.parent}; make room or move the workspace with PHI3TUNE_HOME"
         )
 
 
 def _check_stop(reporter: Reporter) -> None:
     if reporter.stop_requested():
-        raise _Stopped
+        raise _StoppedError

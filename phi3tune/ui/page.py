@@ -81,10 +81,12 @@ class Page:
         first = next((value for _, value in datasets if value == FIRST_DATASET), None)
         for picker in (self.train.data.dataset, self.evaluate.dataset):
             updates[picker] = gr.update(choices=datasets, value=first)
-        runs = [job.id for job in jobs.runs(self.workspace) if job.state == "completed"]
-        chosen = self._in_hand(runs[-1] if runs else TrainConfig().model)
-        choices = self._choices()
-        return {**updates, **{picker: {**choices[picker], **value} for picker, value in chosen.items()}}
+        known = [ref for _, ref in model_choices(self.workspace)]
+        runs = [job.id for job in jobs.runs(self.workspace) if job.id in known]
+        if last := (runs or known[:1]):
+            choices = self._choices()
+            updates |= {picker: {**choices[picker], **value} for picker, value in self._in_hand(last[-1]).items()}
+        return updates
 
     def _in_hand(self, ref: str) -> Updates:
         """Every picker set to one model, next to the base it is compared with."""

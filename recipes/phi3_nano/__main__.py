@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     score.add_argument("folder", type=Path)
     score.add_argument("--wrong", action="store_true", help="also list the rows answered wrongly")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(__import__("os").environ.get("NT", "2")))
     if arguments.command == "score":
         scored = score_folder(arguments.folder)
         result: dict[str, object] = {"skills": by_skill(scored)}

@@ -112,7 +112,7 @@ def test_cancel_within_one_token(torch_engine: TorchEngine) -> None:
 
 
 def test_cancel_while_reading_a_long_prompt(torch_engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("phi3tune.engines.torch_engine._PREFILL", 16)
+    monkeypatch.setattr("phi3tune.engines.decoding.PREFILL", 16)
     asked = []
     engine, prompt = fresh(torch_engine), some_ids(64)
     (last,) = engine.stream(greedy(prompt), lambda: asked.append(1) or len(asked) > 2)

@@ -1,0 +1,103 @@
+"""The same verbs from Python: each checks its settings, does the job in a worker process and returns its result.
+
+from phi3tune import api
+
+run = api.train(dataset="lantern-support")
+scores = api.evaluate("phi3-nano", run["run"], dataset="lantern-support")
+build = api.export(run["run"], precision="int4")
+with api.load(f"{run['run']}/onnx/{build['build']}") as model:
+    print(model.answer([{"role": "user", "content": "How do I reset the lamp?"}]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3tune import jobs
+from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig, parse
+from phi3tune.errors import JobError
+from phi3tune.events import Event
+from phi3tune.paths import Workspace
+
+if TYPE_CHECKING:
+    from phi3tune.chat import Message
+    from phi3tune.engines.base import Engine
+
+OnEvent = Callable[[Event], None]
+
+
+def train(*, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:
+    """Fine-tune a model; settings are the fields of `TrainConfig`. Returns what `train --json` prints.
+
+    Raises `ConfigError` or another `UserError` for a mistake, and `JobError` when the run fails.
+    """
+    return _do("train", parse(TrainConfig, settings), on_event)
+
+
+def resume(run: str, *, on_event: OnEvent | None = None) -> dict[str, Any]:
+    """Go on with a stopped or failed run. Returns and raises as `train`."""
+    workspace = Workspace.current()
+    folder = workspace.run(run)
+    return _finish(folder, workspace, on_event, jobs.resume(folder, workspace))
+
+
+def evaluate(*models: str, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:
+    """Score models on the same held-out rows; settings are the fields of `EvalConfig`. Raises as `train`."""
+    return _do("evaluate", parse(EvalConfig, {"models": list(models), **settings}), on_event)
+
+
+def export(model: str, *, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:
+    """Merge or build a model; settings are the fields of `ExportConfig`. Raises as `train`.
+
+    A build that failed its parity check is returned like any other: look at `result["parity"]["passed"]`.
+    """
+    return _do("export", parse(ExportConfig, {"model": model, **settings}), on_event)
+
+
+class Model:
+    """A loaded model to talk to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def stream(self, messages: Sequence[Message], **sampling: Any) -> Iterator[str]:
+        """Pieces of the answer as they come; `sampling` takes max_new_tokens, temperature, top_p and seed."""
+        from phi3tune.engines.base import Request, Sampling
+
+        request = Request(self.engine.renderer.prompt(messages), Sampling(**sampling))
+        for chunk in self.engine.stream(request):
+            yield chunk.text
+
+    def answer(self, messages: Sequence[Message], **sampling: Any) -> str:
+        """The whole answer to the last message."""
+        return "".join(self.stream(messages, **sampling))
+
+
+@contextmanager
+def load(model: str) -> Iterator[Model]:
+    """Load a model into this process: phi3-nano, a run, a build, a folder or a Hub id. Raises `UserError`."""
+    from phi3tune.engines import models, open_engine
+
+    engine = open_engine(models.resolve(model, Workspace.current()))
+    try:
+        yield Model(engine)
+    finally:
+        engine.close()
+
+
+def _do(kind: jobs.Kind, config: Config, on_event: OnEvent | None) -> dict[str, Any]:
+    workspace = Workspace.current()
+    return _finish(jobs.submit(kind, config, workspace), workspace, on_event)
+
+
+def _finish(folder: Path, workspace: Workspace, on_event: OnEvent | None, offset: int = 0) -> dict[str, Any]:
+    for event in jobs.follow(folder, workspace, offset=offset):
+        if on_event is not None:
+            on_event(event)
+    job = jobs.view(folder)
+    if job.state == "failed":
+        raise JobError(f"{job.id} failed: {job.reason}")
+    return job.result
