@@ -248,7 +248,7 @@ def limits(field: FieldInfo) -> str:
     for mark in field.metadata:
         for name, word in words.items():
             if (bound := getattr(mark, name, None)) is not None:
-                found.append(f"{word} {bound:,}")
+                found.append(f"{word} {f'{bound:,}'.removesuffix('.0')}")
     return ", ".join(found)
 
 

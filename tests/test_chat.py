@@ -58,6 +58,26 @@ def renderer() -> Renderer:
     return Renderer.load(TOKENIZER)
 
 
+@pytest.fixture(scope="module")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small byte-level BPE tokenizer (Phi-4-mini's kind) whose special tokens are part of its own vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    special = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["Hi there, it is what it is. はい、そうです。"] * 3, trainer)
+    folder = tmp_path_factory.mktemp("byte-level")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"chat_template": _trl_template("phi3.jinja"), "eos_token": {"content": "<|endoftext|>"}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text('{"eos_token_id": 0}')
+    return folder
+
+
 def _text(rng: random.Random, length: int) -> str:
     ranges = [(0x20, 0x7E), (0x20, 0x7E), (0xA1, 0x24F), (0x400, 0x4FF), (0x4E00, 0x9FFF), (0x1F300, 0x1F6FF), (1, 31)]
     return "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(length))
@@ -86,6 +106,26 @@ def test_ids_equal_the_official_template(case: str, tmp_path: Path) -> None:
         assert renderer.training_example(chat).input_ids == whole
         prompt = official.apply_chat_template(chat[:-1], add_generation_prompt=True, return_dict=False)
         assert renderer.prompt(chat[:-1]) == prompt
+
+
+def test_the_bundled_model_renders_as_transformers_does(nano: Path) -> None:
+    from transformers import AutoTokenizer
+
+    renderer, official = Renderer.load(nano), AutoTokenizer.from_pretrained(nano)
+    for chat in [*_CHATS, [_SYSTEM, *_CHATS[1]]]:
+        example = renderer.training_example(chat)
+        assert example.input_ids == official.apply_chat_template(chat, return_dict=False)
+        prompt = official.apply_chat_template(chat[:-1], add_generation_prompt=True, return_dict=False)
+        assert renderer.prompt(chat[:-1]) == prompt
+        assert example.input_ids[: len(prompt)] == prompt
+    specials = set(official.get_added_vocab().values())
+    rng = random.Random(11)
+    for text in [*official.get_added_vocab(), *(_text(rng, 20).strip() for _ in range(100))]:
+        ids = renderer.encode(text)
+        assert not set(ids) & specials
+        assert renderer.decode(ids) == text
+        decoder = renderer.stream_decoder()
+        assert "".join([decoder.push(i) for i in ids]) + decoder.flush() == text
 
 
 def test_labels_equal_trl_on_its_own_training_template(renderer: Renderer) -> None:
@@ -119,6 +159,13 @@ def test_every_assistant_turn_is_learned_and_nothing_else(renderer: Renderer) ->
     ends = [renderer._end]
     wanted = [i for m in chat if m["role"] == "assistant" for i in renderer.encode(m["content"]) + ends]
     assert learned == [*wanted, renderer.eos_id]
+
+
+def test_ids_do_not_depend_on_a_config_beside_the_tokenizer(tmp_path: Path) -> None:
+    """transformers builds another tokenizer, with other ids, where config.json is missing."""
+    folder = _variant(tmp_path / "model", _trl_template("phi3.jinja"))
+    (folder / "config.json").unlink()
+    assert Renderer.load(folder).prompt(_CHATS[0][:1]) == [32010, 6324, 32007, 32001]
 
 
 def test_truncation_keeps_the_start_and_is_told(renderer: Renderer) -> None:
@@ -177,6 +224,27 @@ def test_any_unicode_survives_encoding(renderer: Renderer) -> None:
         ids = renderer.encode(text)
         assert 0 not in ids
         assert renderer.decode(ids) == text
+
+
+def test_a_byte_level_tokenizer_keeps_all_promises(byte_level: Path) -> None:
+    renderer = Renderer.load(byte_level)
+    assert renderer.end_ids == {0, 4}
+    rng = random.Random(5)
+    for text in ["<|user|>", "<|end|>", *(_text(rng, 20).strip() for _ in range(100))]:
+        ids = renderer.encode(text)
+        assert min(ids) > 4
+        assert renderer.decode(ids) == text
+        ids = [rng.choice([*ids, *range(5, 261), 399]) for _ in range(30)]
+        decoder = renderer.stream_decoder()
+        assert "".join([decoder.push(i) for i in ids]) + decoder.flush() == renderer.decode(ids)
+    example = renderer.training_example(_CHATS[1])
+    shown = renderer.pieces(example.input_ids)
+    # This one's tags swallow nothing to their right, so the template's newlines are tokens.
+    assert "".join(piece for piece in shown if piece.startswith("<|")) == (
+        "<|user|><|end|><|assistant|><|end|><|user|><|end|><|assistant|><|end|><|endoftext|>"
+    )
+    learned = [label for label in example.labels if label != NO_LOSS]
+    assert renderer.decode(learned) == "1. Zehn.\n2. Darum." + _CHATS[1][3]["content"]
 
 
 def test_half_a_surrogate_pair_is_replaced(renderer: Renderer) -> None:

@@ -80,7 +80,7 @@ def convert(row: Mapping[str, Any], mapping: Mapping[str, str]) -> tuple[Message
     """
     for field in ("messages", "user", "assistant"):
         if field in mapping and mapping[field] not in row:
-            found = f"the columns {', '.join(row)}" if row else "no columns"
+            found = f"the columns {', '.join(list(row)[:20])}" if row else "no columns"
             expected = f"the column {mapping[field]!r}"
             raise RowError("missing_column", found, expected, "add it, or remove the row")
     system = _text(row, mapping["system"]) if "system" in mapping else ""

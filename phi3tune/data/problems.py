@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,7 +37,8 @@ class DataError(UserError):
     def __init__(self, problems: list[Problem], count: int, dataset: str) -> None:
         self.problems = problems
         self.count = count
-        more = f" (and {count - 1} more; run: phi3tune data check {dataset})" if count > 1 else ""
+        command = _printable(f"phi3tune data check {shlex.quote(dataset)}")
+        more = f" (and {count - 1} more; run: {command})" if count > 1 else ""
         super().__init__(f"{problems[0]}{more}")
 
 

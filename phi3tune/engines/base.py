@@ -17,6 +17,12 @@ FinishReason = Literal["stop", "length", "cancelled"]
 Cancelled = Callable[[], bool]
 
 
+class EngineError(UserError):
+    """An engine's process ended, or met a fault. The mistake is not in what was asked, so the exit code is 1."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """Facts about a loaded model.

@@ -78,19 +78,19 @@ def list_models(workspace: Workspace) -> list[ModelRef]:
 
 
 def verify(ref: ModelRef) -> None:
-    """Check the hashes of what is about to be loaded; raise `UserError` when a file was altered or is missing.
+    """Check the hashes of what is about to be loaded; raise `UserError` when a file was altered or is missing."""
+    verify_folder(ref.base, ref.label, ours=ref.run is not None and ref.adapter is None)
+    if ref.adapter is not None:
+        verify_folder(ref.adapter, ref.label, ours=ref.run is not None)
 
-    Folders that this program wrote always have a manifest; other people's need none.
-    """
-    own = ref.adapter or ref.base
-    for folder in (ref.base, ref.adapter):
-        if folder is None or not ((folder / MANIFEST).is_file() or (ref.run is not None and folder == own)):
-            continue
-        problem = manifest_problem(folder)
-        if problem:
-            raise UserError(
-                f"{ref.label} cannot be loaded from {folder}: {problem}; make it again or restore the files"
-            )
+
+def verify_folder(folder: Path, label: str, *, ours: bool) -> None:
+    """The same for one folder. What this program wrote has a manifest; other people's folders need none."""
+    if not ours and not (folder / MANIFEST).is_file():
+        return
+    problem = manifest_problem(folder)
+    if problem:
+        raise UserError(f"{label} cannot be loaded from {folder}: {problem}; make it again or restore the files")
 
 
 def _run_refs(workspace: Workspace) -> Iterator[str]:

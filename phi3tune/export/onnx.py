@@ -42,8 +42,9 @@ def build(source: Path, out: Path, precision: Precision, scratch: Path) -> None:
         options = [f"{key}={value}" for key, value in {**COMMON_OPTIONS, **BUILDER_OPTIONS[precision]}.items()]
         parsed = parse_extra_options(None, str(folder), str(out), precision, "cpu", cache, options)
         create_model(None, str(folder), str(out), precision, "cpu", cache, **parsed)
-        # Our renderer reads the end tokens from here; genai_config.json holds the same ones for the runtime.
-        shutil.copyfile(folder / "generation_config.json", out / "generation_config.json")
+        # For our engine: the end tokens, and where the rotary factors change. The runtime has them in its own config.
+        for file in ("config.json", "generation_config.json"):
+            shutil.copyfile(folder / file, out / file)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def train(
     # torch, transformers and trl take seconds to import: a mistake in the data is told before.
     import torch
 
-    from phi3tune.engines.torch_engine import choose_device
+    from phi3tune.engines.torch_model import choose_device
     from phi3tune.training import artefacts
     from phi3tune.training.heldout import HeldOut
     from phi3tune.training.trainer import build, training_dtype

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from datasets import Dataset
 from phi3tune.chat import Example
 from phi3tune.config import TARGET_MODULES, TrainConfig
-from phi3tune.engines.torch_engine import choose_dtype
+from phi3tune.engines.torch_model import choose_dtype
 from phi3tune.errors import UserError
 from phi3tune.training import checkpoints
 from phi3tune.training.artefacts import copy_tokenizer, save_model
@@ -165,7 +165,7 @@ def _arguments(
         seed=config.seed,
         use_cpu=device.type == "cpu",
         bf16=dtype is torch.bfloat16,
-        gradient_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing,
         # Rows come cut and masked. Packing is TRL's padding-free collator over randomly drawn conversations: its
         # best-fit-decreasing packer would put rows of one length, so often of one topic, into one optimizer step.
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -103,9 +103,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             "memory_bytes": float(_memory()),
         }
         self._interval_seconds = 0.0
-        self._reporter.emit(
-            Metrics(step=state.global_step, epoch=state.epoch, weight=totals.trained, values=values)
-        )
+        self._reporter.emit(Metrics(step=state.global_step, epoch=state.epoch, weight=totals.trained, values=values))
 
     def _evaluate(self, state: TrainerState) -> None:
         model = self._trainer.model

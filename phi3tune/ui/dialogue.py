@@ -5,6 +5,7 @@ Answers are kept exactly as the model gave them. A pane's error or slowness leav
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from phi3tune.errors import UserError
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
-    from phi3tune.engines.base import Chunk, Usage
+    from phi3tune.engines.base import Chunk, EngineInfo, Usage
 
+_log = logging.getLogger(__name__)
 YIELD_SECONDS = 0.08
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
@@ -31,15 +33,21 @@ class Turn:
     finish: str = ""
     error: str = ""
     usage: Usage | None = None
+    engine: EngineInfo | None = None
 
 
 @dataclass
 class Pane:
-    """One conversation. `asked` counts its answers: a number that changed means "stop, you are superseded"."""
+    """One conversation.
+
+    `asked` counts its answers: to an answer that is still coming in, another number means that it was superseded.
+    `waiting_for` says what happens before the first word.
+    """
 
     turns: list[Turn] = field(default_factory=list)
     busy: bool = False
     asked: int = 0
+    waiting_for: str = ""
 
     def ask(self, text: str) -> None:
         """Add what the user said and the place of the answer."""
@@ -57,6 +65,7 @@ class Pane:
     def _begin(self) -> None:
         self.busy = True
         self.asked += 1
+        self.waiting_for = ""
 
     def stop(self) -> None:
         self.busy = False
@@ -108,8 +117,11 @@ def answer(pane: Pane, model: str, stream: Stream) -> Iterator[None]:
 
     shown = 0.0
     try:
-        for chunk in stream(cancelled):
+        chunks = stream(cancelled)
+        yield
+        for chunk in chunks:
             turn.text += chunk.text
+            pane.waiting_for = ""
             if chunk.finish_reason is not None:
                 turn.finish, turn.usage = chunk.finish_reason, chunk.usage
             if time.monotonic() - shown >= YIELD_SECONDS:
@@ -117,6 +129,10 @@ def answer(pane: Pane, model: str, stream: Stream) -> Iterator[None]:
                 yield
     except UserError as error:
         turn.error = str(error)
+    except Exception:
+        # The other pane and the buttons must go on; the traceback still tells of the bug.
+        _log.exception("the answer of %s ended with a fault", model)
+        turn.error = "An internal fault ended this answer; its traceback is in the terminal."
     finally:
         abandoned = True
         turn.finish = turn.finish or ("error" if turn.error else "cancelled")

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 from pydantic.fields import FieldInfo
 
-from phi3tune.config import Config, flag, parse
+from phi3tune.config import Config, flag, limits, parse
 from phi3tune.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
@@ -45,16 +45,6 @@ def _kind(info: FieldInfo) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _limits(info: FieldInfo) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for item in info.metadata:
-        for name in ("ge", "gt", "le", "lt"):
-            value = getattr(item, name, None)
-            if value is not None:
-                found[name] = value
-    return found
-
-
 def sentence(config: type[Config], field: str) -> str:
     """What the form says under a setting: its sentence, then unit and range for a number."""
     info = config.model_fields[field]
@@ -62,14 +52,8 @@ def sentence(config: type[Config], field: str) -> str:
     text = info.description or ""
     if kind not in (int, float):
         return text
-    limits = _limits(info)
-    low = f"more than {limits['gt']:,g}" if "gt" in limits else f"{limits['ge']:,g}"
-    high = f"less than {limits['lt']:,g}" if "lt" in limits else f"{_whole(limits['le'])}"
-    return f"{text} Range: {low} to {high} {_extra(info)['unit']}."
-
-
-def _whole(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:g}"
+    unit = _extra(info)["unit"]
+    return f"{text} {unit[0].upper()}{unit[1:]}: {limits(info)}."
 
 
 def widget(config: type[Config], field: str, **options: Any) -> Component:
@@ -86,18 +70,11 @@ def widget(config: type[Config], field: str, **options: Any) -> Component:
         return gr.Dropdown(choices, value=default, **common)
     if kind is bool:
         return gr.Checkbox(value=default, **common)
-    if kind in (int, float):
-        limits = _limits(info)
-        step = 1.0 if kind is int else (0.00001 if field == "learning_rate" else 0.01)
-        return gr.Number(
-            value=default,
-            minimum=limits.get("ge", limits.get("gt")),
-            maximum=limits.get("le", limits.get("lt")),
-            precision=0 if kind is int else None,
-            step=step,
-            placeholder="automatic" if optional else None,
-            **common,
-        )
+    if kind in (int, float) and not optional:
+        # Out of range is told by `read`, with the setting's name; Gradio's own message has none.
+        step = 1.0 if kind is int else 0.01
+        return gr.Number(value=default, precision=0 if kind is int else None, step=step, **common)
+    # An empty number box shows 0 in Gradio, so that what may be left out is typed as text.
     text = ",".join(f"{key}={value}" for key, value in default.items()) if isinstance(default, dict) else default
     return gr.Textbox(value=text or "", placeholder="automatic" if optional or kind is not str else None, **common)
 

@@ -140,6 +140,17 @@ def request_for(ref: models.ModelRef, messages: list[Any], config: SamplingConfi
     return Request(Renderer.load(ref.tokenizer).prompt(messages), sampling)
 
 
+def add_engines(said: Dialogue, workspace: Workspace) -> None:
+    """Note what gave the last answers, for the lines under the panes; only of models that are in memory."""
+    for of in said.panes.values():
+        turn = of.turns[-1] if of.turns else None
+        if turn is None or turn.error or turn.engine is not None:
+            continue
+        ref = models.resolve(turn.model, workspace)
+        if pool().state(ref) == "ready":
+            turn.engine = pool().info(ref)
+
+
 def connect(tab: PlaygroundTab, workspace: Workspace) -> None:
     settings = [tab.settings[name] for name in SETTINGS]
 
@@ -176,11 +187,14 @@ def connect(tab: PlaygroundTab, workspace: Workspace) -> None:
             def stream(cancelled: Callable[[], bool]) -> Iterator[Chunk]:
                 config = forms.read(SamplingConfig, SETTINGS, values)
                 ref = models.resolve(str(model or ""), workspace)
+                of.waiting_for = "waiting for its turn" if pool().state(ref) == "ready" else "loading the model"
                 return pool().stream(ref, request_for(ref, of.messages(config.system), config), cancelled)
 
             for _ in dialogue.answer(of, str(model or "no model"), stream):
                 yield tab.show_side(said, side)
-            yield {**tab.show_side(said, side), **tab.buttons(said)}
+            if not said.busy:
+                add_engines(said, workspace)
+                yield {**tab.show(said), **tab.buttons(said)}
 
         respond.__name__ = f"answer_{side}"
         return respond
@@ -196,7 +210,7 @@ def connect(tab: PlaygroundTab, workspace: Workspace) -> None:
             event.success(
                 stepwise(answering(side)),
                 [tab.dialogue, tab.models[side], *settings],
-                [tab.panes[side], tab.stats[side], *tab.controls],
+                everything,
                 concurrency_id=f"answer-{side}",
                 concurrency_limit=VIEWERS,
                 **ACTION,

@@ -115,8 +115,8 @@ def section(mark: str, title: str, hint: str = "") -> str:
 
 
 def facts(items: Sequence[tuple[str, str]]) -> str:
-    """Figures in a row, each with its name below."""
-    cells = "".join(f"<div><b>{esc(value)}</b><span>{esc(name)}</span></div>" for name, value in items)
+    """Figures in a row: `(value, name)`, the name below."""
+    cells = "".join(f"<div><b>{esc(value)}</b><span>{esc(name)}</span></div>" for value, name in items)
     return f'<div class="pt-facts">{cells}</div>'
 
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from phi3tune.ui.dialogue import Dialogue, Pane, Turn, first_difference
 from phi3tune.ui.render import answer_text, counted, empty, esc, latency, notice, size
-
-if TYPE_CHECKING:
-    from phi3tune.engines.base import EngineInfo
 
 FINISH = {"stop": "finished", "length": "cut at the longest answer", "cancelled": "stopped", "error": "failed"}
 COPY = '<button type="button" class="pt-copy" title="Copy this answer" aria-label="Copy this answer">Copy</button>'
@@ -51,11 +46,11 @@ def stats(turn: Turn) -> str:
     return " · ".join([*parts, FINISH.get(turn.finish, turn.finish)])
 
 
-def stats_line(of: Pane, info: EngineInfo | None = None) -> str:
+def stats_line(of: Pane) -> str:
     """The line under a pane: figures of its last answer, and what gave it."""
-    text = stats(of.turns[-1]) if of.turns else ""
-    if of.busy:
-        text = "answering"
+    last = of.turns[-1] if of.turns else None
+    text = (of.waiting_for or "answering") if of.busy else stats(last) if last is not None else ""
+    info = last.engine if last is not None else None
     engine = f"{info.kind} · {info.precision} · {size(info.size_bytes)} · {info.device}" if info is not None else ""
     return f'<div class="pt-statsline"><b>{esc(text)}</b><span>{esc(engine)}</span></div>'
 

@@ -24,7 +24,7 @@ def summary(report: DataReport) -> str:
     shown += [
         (f"{tokens.trained:,}", f"learned of {tokens.total:,} tokens"),
         (f"{tokens.max:,}", "longest, in tokens"),
-        (counted(errors, "error") if errors else counted(warnings, "warning"), "found in the data"),
+        (counted(errors, "error") if errors else counted(warnings, "warning") if warnings else "none", "problems"),
     ]
     mapping = ", ".join(f"{column} → {field}" for field, column in report.mapping.items())
     read_as = f"Read as {report.format.replace('_', ' ')}{f': {mapping}' if mapping else ''}."
@@ -69,7 +69,10 @@ def rows(part: Sequence[Conversation], total: int) -> str:
     body = [
         [
             f"{place:,}",
-            "<br>".join(f'<span class="pt-role">{esc(m["role"])}</span> {esc(m["content"])}' for m in row.messages),
+            "".join(
+                f'<div class="pt-message"><b>{esc(m["role"])}</b><span>{esc(m["content"])}</span></div>'
+                for m in row.messages
+            ),
         ]
         for place, row in enumerate(shown, 1)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ TITLES = {
     "perplexity": "Perplexity",
     "token_accuracy": "Token accuracy",
 }
+UNITS = {"exact_match": "rows", "token_f1": "rows", "perplexity": "tokens", "token_accuracy": "tokens"}
 LOWER_IS_BETTER = frozenset({"perplexity"})
 
 
@@ -32,16 +32,16 @@ class Report:
 
     @property
     def models(self) -> list[str]:
-        return [str(entry["model"]) for entry in self.report["models"]]
+        return [str(entry["label"]) for entry in self.report["models"]]
 
 
 def read(job: JobView) -> Report | None:
     """The report of an evaluation that has finished, or None. A folder with a report is complete."""
-    from phi3tune.evaluation.run import REPORT, load_report, load_rows
+    from phi3tune.evaluation import run
 
-    if not (job.folder / REPORT).is_file():
+    if not (job.folder / run.REPORT).is_file():
         return None
-    return Report(load_report(job.folder), load_rows(job.folder))
+    return Report(run.load_report(job.folder), run.rows(job.folder))
 
 
 def name(job: JobView) -> str:
@@ -76,13 +76,13 @@ def verdict(found: Report | None) -> str:
     if found.report.get("left_out"):
         where += f"; {counted(int(found.report['left_out']), 'row')} left out because a model was trained on them"
     if len(entries) == 1:
-        text = f"{first['model']}: exact match {share(before)} on {count}."
+        text = f"{first['label']}: exact match {share(before)} on {count}."
     elif before is None or after is None:
-        text = f"{last['model']} and {first['model']} answered {count}."
+        text = f"{last['label']} and {first['label']} answered {count}."
     else:
         word = "better than" if after > before else "worse than" if after < before else "as good as"
         text = (
-            f"{last['model']} is {word} {first['model']}: exact match {share(before)} → {share(after)} on {count}."
+            f"{last['label']} is {word} {first['label']}: exact match {share(before)} → {share(after)} on {count}."
         )
     return f'<p class="pt-verdict">{esc(text)}<small>{esc(where)}</small></p>'
 
@@ -92,26 +92,23 @@ def metrics(found: Report | None) -> str:
     if found is None:
         return ""
     entries = found.report["models"]
-    names = dict.fromkeys(key for entry in entries for key in entry["metrics"])
-    columns = [Column("Metric", html=True), *(Column(str(e["model"]), numeric=True, html=True) for e in entries)]
+    columns = [Column("Metric", html=True), *(Column(name, numeric=True, html=True) for name in found.models)]
     body = []
-    for key in names:
+    for key, title in TITLES.items():
         values = [entry["metrics"].get(key) for entry in entries]
-        if not any(isinstance(value, int | float) for value in values):
-            continue
-        known = [value for value in values if value is not None]
-        best = (min if key in LOWER_IS_BETTER else max)(known)
-        hint = ", lower is better" if key in LOWER_IS_BETTER else ""
-        title = f'{esc(TITLES.get(key, key.replace("_", " ").capitalize()))}<span class="pt-sub">{hint}</span>'
-        body.append([title, *(_value(key, value, best=value == best and len(set(known)) > 1) for value in values)])
-    body.append(["Rows", *(f"{found.report['rows']:,}" for _ in entries)])
-    return table(columns, body)
+        known = {value for value in values if value is not None}
+        best = (min if key in LOWER_IS_BETTER else max)(known) if len(known) > 1 else None
+        hint = ' <span class="pt-sub">lower is better</span>' if key in LOWER_IS_BETTER else ""
+        cells = [_value(entry, key, best=value is not None and value == best) for entry, value in zip(entries, values, strict=True)]
+        body.append([title + hint, *cells, f"{entries[0]['counts'].get(key, 0):,} {UNITS[key]}"])
+    return table([*columns, Column("Counted over", numeric=True)], body)
 
 
-def _value(key: str, value: float | None, *, best: bool) -> str:
+def _value(entry: dict[str, Any], key: str, *, best: bool) -> str:
+    value = entry["metrics"].get(key)
     if value is None:
-        return f'<span title="this engine cannot tell">{NONE}</span>'
-    text = number(value) if key in LOWER_IS_BETTER or value > 1 else share(value)
+        return f'<span title="{esc(entry["reasons"].get(key, ""))}">{NONE}</span>'
+    text = number(value) if key in LOWER_IS_BETTER else share(value)
     return f'<span class="pt-best">{text}</span>' if best else text
 
 
@@ -134,15 +131,17 @@ def _prompt(row: dict[str, Any]) -> str:
     """The user's last words; earlier turns only by their number."""
     messages = row["prompt"]
     earlier = f"[after {counted(len(messages) - 1, 'message')}] " if len(messages) > 1 else ""
-    return f"{earlier}{messages[-1]['content']}"
+    return f"{earlier}{messages[-1]['content']}" if messages else ""
 
 
 def _answer(answer: dict[str, Any]) -> str:
+    if answer["answer"] is None:
+        return f'<span class="pt-sub">no answer: {esc(answer["reason"])}</span>'
     right = answer["exact_match"]
     kind, mark = ("pt-right", "✓") if right else ("pt-wrong", "✗")
-    return f'<span class="{kind}" title="{"as the reference" if right else "not as the reference"}">{mark}</span> ' + (
-        esc(answer["text"])
-    )
+    meaning = "as the reference" if right else "not as the reference"
+    text = esc(answer["answer"]) if answer["answer"].strip() else '<span class="pt-sub">no text</span>'
+    return f'<span class="{kind}" title="{meaning}">{mark}</span> {text}'
 
 
 def _right(row: dict[str, Any]) -> list[bool]:
@@ -155,5 +154,5 @@ FILTERS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "fixed": lambda row: not _right(row)[0] and _right(row)[-1],
     "broken": lambda row: _right(row)[0] and not _right(row)[-1],
     "both wrong": lambda row: not _right(row)[0] and not _right(row)[-1],
-    "differ": lambda row: len({answer["text"] for answer in row["answers"]}) > 1,
+    "differ": lambda row: len({answer["answer"] for answer in row["answers"]}) > 1,
 }

@@ -18,15 +18,18 @@ SERIES_COLORS = {"training": "#0d9488", "validation": "#ea580c"}
 
 
 def theme() -> gr.themes.Base:
-    """The Base theme with a teal accent on cool greys."""
+    """The Base theme with a teal accent on cool greys.
+
+    Weight 600 is left out of the fonts: the files that Gradio ships of it lack most letters.
+    """
     base = gr.themes.Base(
         primary_hue=colors.teal,
         secondary_hue=colors.teal,
         neutral_hue=colors.slate,
         text_size=sizes.text_md,
         radius_size=sizes.radius_md,
-        font=(gr.themes.LocalFont("IBM Plex Sans", weights=(400, 600)), "ui-sans-serif", "system-ui", "sans-serif"),
-        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 600)), "ui-monospace", "monospace"),
+        font=(gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "ui-sans-serif", "system-ui", "sans-serif"),
+        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
     )
     return base.set(
         body_background_fill="#f4f6f7",
@@ -52,10 +55,10 @@ def theme() -> gr.themes.Base:
         block_title_text_color="#22303b",
         block_title_text_color_dark="#dbe3e8",
         block_title_text_weight="600",
-        block_title_text_size="*text_sm",
+        block_title_text_size="14px",
         block_info_text_color="#51606d",
         block_info_text_color_dark="#a5b3bd",
-        block_info_text_size="*text_xs",
+        block_info_text_size="12.5px",
         block_padding="0px",
         panel_border_width="0px",
         border_color_primary="#d8dfe4",
@@ -126,4 +129,5 @@ def theme() -> gr.themes.Base:
         accordion_text_color_dark="#dbe3e8",
         layout_gap="16px",
         form_gap_width="0px",
+        block_label_text_size="14px",
     )

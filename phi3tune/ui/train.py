@@ -47,9 +47,10 @@ def build() -> TrainTab:
             model = gr.Dropdown(
                 [], value=None, label="Base model", info=info, elem_id="train-model", allow_custom_value=True
             )
-            simple = {name: forms.widget(TrainConfig, name) for name in SIMPLE}
-            with gr.Accordion(advanced_label(0), open=False, elem_id="advanced") as more:
-                advanced = {name: forms.widget(TrainConfig, name) for name in ADVANCED}
+            with gr.Row():
+                simple = {name: forms.widget(TrainConfig, name, min_width=190) for name in SIMPLE}
+            with gr.Accordion(advanced_label(0), open=False, elem_id="advanced") as more, gr.Row():
+                advanced = {name: forms.widget(TrainConfig, name, min_width=190) for name in ADVANCED}
             start = gr.Button("Start training", variant="primary", elem_id="start")
     return TrainTab(data, model, simple, advanced, more, start, train_live.build())
 

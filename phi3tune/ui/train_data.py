@@ -59,7 +59,8 @@ def build() -> DataCard:
             upload = gr.File(
                 label="Drop a file, or click to choose one",
                 file_types=FILE_TYPES,
-                height=104,
+                show_label=False,
+                height=76,
                 elem_id="upload",
                 min_width=220,
             )
@@ -90,6 +91,8 @@ def look(
 
     Mistakes in the data and in the settings are part of the answer: they are shown where they were made.
     """
+    if not model:
+        return notice("info", "Choose a base model to see how it reads this dataset."), "", "", ""
     try:
         config = forms.read(DatasetConfig, FIELDS, values, dataset=known_dataset(dataset, workspace))
         limit = TrainConfig.model_validate({"max_length": max_length}).max_length
@@ -109,7 +112,7 @@ def look(
         render_data.summary(report) + render_data.problems(report.problems),
         render_data.rows(part, len(part)),
         render_data.tokens(reader, chosen, limit, place + 1, len(part)),
-        render_data.lengths(report, limit),
+        render_data.lengths(report),
     )
 
 

@@ -41,12 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=Plan.seed, help="seed of text, weights and order")
     parser.add_argument("--steps", type=int, default=Plan.steps, help="optimizer steps")
     parser.add_argument("--eval-every", type=int, default=Plan.eval_every, help="steps between two measurements")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
     commands = parser.add_subparsers(dest="command")
     score = commands.add_parser("score", help="print the share of exact answers per skill as JSON")
     score.add_argument("folder", type=Path)
     score.add_argument("--wrong", action="store_true", help="also list the rows answered wrongly")
     arguments = parser.parse_args(argv)
-    torch.set_num_threads(int(__import__("os").environ.get("NT", "2")))
+    torch.set_num_threads(arguments.threads)
     if arguments.command == "score":
         scored = score_folder(arguments.folder)
         result: dict[str, object] = {"skills": by_skill(scored)}

@@ -9,10 +9,10 @@ from torch import Tensor
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
-    """A matrix with the singular vectors of the given one and singular values near 1, in its own precision."""
+def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> Tensor:
+    """A matrix with the singular vectors of the given one and singular values near 1, computed in `dtype`."""
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    wide = wide / (wide.norm() + 1e-7)
+    wide = (wide / (wide.norm() + 1e-7)).to(dtype)
     for _ in range(steps):
         gram = wide @ wide.T
         wide = _A * wide + (_B * gram + _C * gram @ gram) @ wide
@@ -22,11 +22,18 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """For 2-D weights only; the update's size is matched to AdamW's (0.2 a weight), as in Liu et al. 2025.
 
-    PyTorch's own version always computes in bfloat16, which many processors emulate; this one keeps float32.
+    PyTorch's own version always computes in bfloat16, which many processors emulate; here `dtype` says what to use.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "dtype": dtype})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -38,6 +45,6 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[weight]
                 average = state.setdefault("average", torch.zeros_like(weight))
                 average.lerp_(weight.grad, 1 - group["momentum"])
-                update = orthogonalised(weight.grad.lerp(average, group["momentum"]))
+                update = orthogonalised(weight.grad.lerp(average, group["momentum"]), group["dtype"])
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(update, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)

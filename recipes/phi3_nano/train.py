@@ -1,7 +1,6 @@
 """Trains phi3-nano from scratch: a few million parameters, a fixed number of steps, one seed."""
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -23,11 +22,13 @@ from .tokenizer import BOS, CONTEXT, PAD, STOPS
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train; `rows` blocks a step, learning rates for matrices and for the rest."""
+    """How long and how fast to train; `rows` blocks a step, learning rates for matrices and for
+    the rest, which fall to zero over the last `cooldown` share of the steps."""
 
     seed: int = 0
     steps: int = 4000
-    rows: int = 16
+    cooldown: float = 0.3
+    rows: int = 8
     matrix_lr: float = 3e-3
     other_lr: float = 3e-3
     warmup: int = 60
@@ -91,22 +92,20 @@ def _loss(model: Phi3ForCausalLM, batch: Batch, dtype: torch.dtype) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def _optimizers(model: Phi3ForCausalLM, plan: Plan) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Phi3ForCausalLM, plan: Plan, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers; AdamW for embeddings, head and norms."""
     inner = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        Muon(inner, lr=plan.matrix_lr, weight_decay=plan.weight_decay),
+        Muon(inner, lr=plan.matrix_lr, weight_decay=plan.weight_decay, dtype=dtype),
         torch.optim.AdamW(outer, lr=plan.other_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 
 def _share(step: int, plan: Plan) -> float:
-    """The learning rate as a share of its peak: linear warmup, then a cosine down to zero."""
-    if step < plan.warmup:
-        return (step + 1) / plan.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - plan.warmup) / max(1, plan.steps - plan.warmup)))
+    """The learning rate as a share of its peak: linear warmup, level, then linear to zero."""
+    return min(1.0, (step + 1) / plan.warmup, (plan.steps - step) / (plan.cooldown * plan.steps))
 
 
 def new_model(tokenizer: Tokenizer, seed: int) -> Phi3ForCausalLM:
@@ -137,7 +136,7 @@ def train(tokenizer: Tokenizer, folder: Path, plan: Plan) -> Trained:
     """
     dtype = fastest_precision()
     model = new_model(tokenizer, plan.seed)
-    optimizers = _optimizers(model, plan)
+    optimizers = _optimizers(model, plan, dtype)
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     stream: Iterator[Batch] = batches(training_stream(plan.seed), tokenizer, plan.rows)
     step_loss = torch.compile(_loss, dynamic=False) if shutil.which("g++") else _loss

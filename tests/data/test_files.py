@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from phi3tune.data import files
+from phi3tune.data import files, json_rows
 from tests.data.conftest import Load, Problems, chat, jsonl
 
 _GOOD = jsonl([chat(n) for n in range(5)])
@@ -105,21 +105,36 @@ def test_a_fault_has_its_column(problems: Problems) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "name", "content", "code"),
+    ("name", "content", "code"),
     [
-        ("MAX_FILE_BYTES", "a.jsonl", _GOOD, "file_too_large"),
-        ("MAX_FILE_BYTES", "a.jsonl.gz", gzip.compress(b" " * 100_000), "expands_too_large"),
-        ("MAX_FILE_BYTES", "a.parquet", _parquet([{"question": "a" * 2000, "answer": "b"}] * 500), "expands_too_large"),
-        ("MAX_LINE_CHARS", "a.jsonl", _GOOD, "line_too_long"),
+        ("a.jsonl", _GOOD, "file_too_large"),
+        ("a.jsonl.gz", gzip.compress(b" " * 100_000), "expands_too_large"),
+        ("a.parquet", _parquet([{"question": "a" * 2000, "answer": "b"}] * 500), "expands_too_large"),
+        ("a.jsonl", _GOOD, "line_too_long"),
     ],
 )
 def test_limits(
-    problems: Problems, monkeypatch: pytest.MonkeyPatch, limit: str, name: str, content: str | bytes, code: str
+    problems: Problems, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes, code: str
 ) -> None:
     size = len(content)
-    value = {"file_too_large": size - 1, "expands_too_large": max(size, 20_000), "line_too_long": 10}[code]
-    monkeypatch.setattr(files, limit, value)
+    if code == "line_too_long":
+        monkeypatch.setattr(json_rows, "MAX_LINE_CHARS", 10)
+    else:
+        limit = size - 1 if code == "file_too_large" else max(size, 20_000)
+        monkeypatch.setattr(files, "MAX_FILE_BYTES", limit)
     assert problems(name, content)[0].code == code
+
+
+def test_a_bad_byte_is_placed_behind_a_byte_order_mark(problems: Problems) -> None:
+    found = problems("a.jsonl", b'\xef\xbb\xbf{}\n{"a": "\xff"}')[0]
+    assert (found.code, found.line, found.column) == ("bad_encoding", 2, 8)
+
+
+def test_many_columns_do_not_take_quadratic_time(problems: Problems) -> None:
+    names = [f"c{n}" for n in range(200_000)]
+    assert problems("a.csv", ",".join([*names, "c199999"]) + "\n")[0].code == "bad_csv"
+    row = ",".join(f'"{name}": 1' for name in [*names, "c199999"])
+    assert problems("a.jsonl", f"{{{row}}}")[0].code == "duplicate_key"
 
 
 def test_too_many_rows(problems: Problems, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,16 @@ def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="session")
 def torch_engine(tiny_model: Path, adapters: dict[str, Path]) -> TorchEngine:
     return TorchEngine(tiny_model, adapters, dtype=torch.float32, threads=1)
+
+
+@pytest.fixture(scope="session")
+def fp32_build(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stock builder's fp32 build of the tiny model."""
+    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+
+    folder = tmp_path_factory.mktemp("builds")
+    source, out, cache = str(tiny_model), folder / "fp32", str(folder / "cache")
+    options = parse_extra_options(None, source, str(out), "fp32", "cpu", cache, [])
+    create_model(None, source, str(out), "fp32", "cpu", cache, **options)
+    shutil.copy(tiny_model / "generation_config.json", out)
+    return out

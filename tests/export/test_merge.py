@@ -13,22 +13,8 @@ from phi3tune.config import TARGET_MODULES
 from phi3tune.errors import UserError
 from phi3tune.export.merge import adapter_hash, is_current, merge, write_model_files
 from phi3tune.paths import manifest_problem
+from tests.fake_runs import lora_adapter
 from tests.fakes import tiny_phi3
-
-
-def make_adapter(base: Path, folder: Path, *, modules: tuple[str, ...] = TARGET_MODULES, **settings: Any) -> Path:
-    """A LoRA adapter with random matrices (a fresh one has B = 0 and would change nothing)."""
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(1)
-    config = LoraConfig(**{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **settings}, target_modules=list(modules))
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
-    for name, parameter in model.named_parameters():
-        if "lora_" in name:
-            torch.nn.init.normal_(parameter, std=0.1)
-    model.save_pretrained(folder)
-    return folder
 
 
 def merged_by_peft(base: Path, adapter: Path, folder: Path) -> dict[str, torch.Tensor]:
@@ -51,7 +37,7 @@ def merged_by_peft(base: Path, adapter: Path, folder: Path) -> dict[str, torch.T
     ids=["lora", "rslora", "patterns", "two modules"],
 )
 def test_equals_peft(tiny_model: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
-    adapter = make_adapter(tiny_model, tmp_path / "adapter", **settings)
+    adapter = lora_adapter(tiny_model, tmp_path / "adapter", **settings)
     merge(tiny_model, adapter, tmp_path / "merged")
     ours = load_file(tmp_path / "merged" / "model.safetensors")
     theirs = merged_by_peft(tiny_model, adapter, tmp_path / "peft")
@@ -69,7 +55,7 @@ def test_rounds_once_to_the_stored_dtype(tmp_path: Path) -> None:
 
     base = tiny_phi3(tmp_path / "base")
     AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
-    adapter = make_adapter(base, tmp_path / "adapter")
+    adapter = lora_adapter(base, tmp_path / "adapter")
     merge(base, adapter, tmp_path / "merged")
     ours = load_file(tmp_path / "merged" / "model.safetensors")
     theirs = merged_by_peft(base, adapter, tmp_path / "peft")
@@ -86,7 +72,7 @@ def test_several_shards(tiny_model: Path, tmp_path: Path) -> None:
     AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(sharded, max_shard_size="5MB")
     shards = {path.name for path in sharded.glob("model-*.safetensors")}
     assert len(shards) > 1
-    adapter = make_adapter(tiny_model, tmp_path / "adapter")
+    adapter = lora_adapter(tiny_model, tmp_path / "adapter")
     merge(sharded, adapter, tmp_path / "merged")
     merge(tiny_model, adapter, tmp_path / "whole")
     assert {path.name for path in (tmp_path / "merged").glob("model-*.safetensors")} == shards
@@ -97,7 +83,7 @@ def test_several_shards(tiny_model: Path, tmp_path: Path) -> None:
 
 def test_tied_weights_stay_one_tensor(tmp_path: Path) -> None:
     base = tiny_phi3(tmp_path / "base", tie_word_embeddings=True)
-    adapter = make_adapter(base, tmp_path / "adapter")
+    adapter = lora_adapter(base, tmp_path / "adapter")
     merge(base, adapter, tmp_path / "merged")
     assert "lm_head.weight" not in load_file(tmp_path / "merged" / "model.safetensors")
     assert json.loads((tmp_path / "merged" / "config.json").read_text())["tie_word_embeddings"] is True
@@ -112,7 +98,7 @@ def test_tied_weights_stay_one_tensor(tmp_path: Path) -> None:
     ],
 )
 def test_refuses_other_kinds(tiny_model: Path, tmp_path: Path, settings: dict[str, Any], named: str) -> None:
-    adapter = make_adapter(tiny_model, tmp_path / "adapter", **settings)
+    adapter = lora_adapter(tiny_model, tmp_path / "adapter", **settings)
     with pytest.raises(UserError, match=named):
         merge(tiny_model, adapter, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
@@ -120,25 +106,25 @@ def test_refuses_other_kinds(tiny_model: Path, tmp_path: Path, settings: dict[st
 
 def test_refuses_the_adapter_of_another_base(tiny_model: Path, tmp_path: Path) -> None:
     deeper = tiny_phi3(tmp_path / "deeper", num_hidden_layers=3)
-    adapter = make_adapter(deeper, tmp_path / "adapter")
+    adapter = lora_adapter(deeper, tmp_path / "adapter")
     with pytest.raises(UserError, match=r"layers\.2"):
         merge(tiny_model, adapter, tmp_path / "merged")
 
 
 def test_refuses_the_adapter_of_another_shape(tiny_model: Path, tmp_path: Path) -> None:
-    adapter = make_adapter(tiny_phi3(tmp_path / "wider", hidden_size=128), tmp_path / "adapter")
+    adapter = lora_adapter(tiny_phi3(tmp_path / "wider", hidden_size=128), tmp_path / "adapter")
     with pytest.raises(UserError, match="shape"):
         merge(tiny_model, adapter, tmp_path / "merged")
     assert list(tmp_path.glob(".merged*")) == []
 
 
 def test_reused_only_while_whole_and_of_the_same_adapter(tiny_model: Path, tmp_path: Path) -> None:
-    adapter, merged = make_adapter(tiny_model, tmp_path / "adapter"), tmp_path / "merged"
+    adapter, merged = lora_adapter(tiny_model, tmp_path / "adapter"), tmp_path / "merged"
     assert not is_current(merged, adapter)
     merge(tiny_model, adapter, merged)
     assert is_current(merged, adapter)
     before = adapter_hash(adapter)
-    make_adapter(tiny_model, adapter, lora_alpha=16)
+    lora_adapter(tiny_model, adapter, lora_alpha=16)
     assert adapter_hash(adapter) != before
     assert not is_current(merged, adapter)
     merge(tiny_model, adapter, merged)

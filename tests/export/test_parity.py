@@ -115,7 +115,7 @@ def test_same_model_passes(tiny_model: Path, precision: Precision) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "passing"), [(1e-4, {"fp32", "int8", "int4"}), (0.02, {"int8", "int4"}), (0.1, {"int4"}), (2.0, set())]
+    ("size", "passing"), [(1e-4, {"fp32", "int8", "int4"}), (0.01, {"int8", "int4"}), (0.05, {"int4"}), (2.0, set())]
 )
 def test_limits_tighten_with_precision(tiny_model: Path, size: float, passing: set[str]) -> None:
     precisions: tuple[Precision, ...] = ("int4", "int8", "fp32")

@@ -41,7 +41,9 @@ def test_fill_and_literals() -> None:
     assert literals("x [y|z [v]]") == ["x ", "y", "z ", "v"]
 
 
-@pytest.mark.parametrize(("text", "asks"), [("what is 3 + 4", True), ("it is loud, how do I stop it", True), ("add 3 to 4", False)])
+@pytest.mark.parametrize(
+    ("text", "asks"), [("what is 3 + 4", True), ("it is loud, how do I stop it", True), ("add 3 to 4", False)]
+)
 def test_questions_are_known_by_their_first_words(text: str, asks: bool) -> None:
     assert is_question(text) is asks
 

@@ -3,7 +3,7 @@
 from random import Random
 
 from ..sources import pairs, things, uses
-from .base import Fact, Skill, Slots, Task, from_table, with_article
+from .base import Skill, Slots, Task, from_table, with_article
 
 _NO_ARTICLE = {"drink", "food", "metal", "weather", "colour", "sport", "country"}
 _ABOUT = ("and {x}", "what about {x}", "how about {x}", "and for {x}")
@@ -31,17 +31,6 @@ def _is_a(rng: Random) -> tuple[Slots, str]:
     return {"x": _named(word, kind), "kind": with_article(asked) if asked != "weather" else "a kind of weather"}, (
         "Yes" if asked == kind else "No"
     )
-
-
-def _larger(sign: int) -> Fact:
-    sizes = {name: int(rank) for name, rank in pairs("sizes").items()}
-
-    def fact(rng: Random) -> tuple[Slots, str]:
-        a, b = rng.sample(sorted(sizes), 2)
-        answer = max(a, b, key=lambda name: sign * sizes[name])
-        return {"a": with_article(a), "b": with_article(b)}, with_article(answer)
-
-    return fact
 
 
 def _purpose(rng: Random) -> tuple[Slots, str]:
@@ -93,12 +82,6 @@ SKILLS = (
         Task(("is {x} {kind}", "would you call {x} {kind}", "[true or false|yes or no]: {x} is {kind}", "is it true that {x} is {kind}", "can you say that {x} is {kind}",
               "[tell me|say] [if|whether] {x} is {kind}", "do you think [that|] {x} is {kind}", "{x} is {kind}, right", "is {x} {kind}, yes or no"), _is_a),
     ), 2.4),
-    Skill("bigger animal", "says which of two animals is bigger or smaller", (
-        Task(("[which|what] is [bigger|larger], {a} or {b}", "which [animal|one] is [bigger|larger], {a} or {b}", "is {a} or {b} [bigger|larger]", "{a} or {b}, which is [bigger|larger]",
-              "[tell me|say] which is bigger, {a} or {b}", "which is the bigger animal, {a} or {b}"), _larger(1), ("and {a} or {b}", "what about {a} and {b}")),
-        Task(("[which|what] is smaller, {a} or {b}", "which [animal|one] is smaller, {a} or {b}", "is {a} or {b} smaller", "{a} or {b}, which is smaller",
-              "[tell me|say] which is smaller, {a} or {b}", "which is the smaller animal, {a} or {b}"), _larger(-1), ("and {a} or {b}", "what about {a} and {b}")),
-    ), 1.4),
     Skill("what it is for", "says what a common thing is used for, or which thing is used for something", (
         Task(("what is {x} [used for|for|good for]", "what do [you|we|people] use {x} for", "what can you do with {x}", "[tell me|say] what {x} is [used for|for]", "what do you do with {x}",
               "what is the use of {x}", "why do [people|we] use {x}", "what is the purpose of {x}", "{x} is used for", "what do you need {x} for"), _purpose, _ABOUT),

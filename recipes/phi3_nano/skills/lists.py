@@ -57,18 +57,6 @@ def _phrase(rng: Random) -> tuple[Slots, str]:
     return {"x": text}, text
 
 
-def _backwards(rng: Random) -> tuple[Slots, str]:
-    items = _list(rng, 2, 4)
-    return {"list": ", ".join(items)}, ", ".join(reversed(items))
-
-
-def _member(rng: Random) -> tuple[Slots, str]:
-    items = _list(rng, 2, 5)
-    inside = rng.random() < 0.5
-    word = rng.choice(items) if inside else rng.choice([word for word in rng.sample(_ITEMS, 8) if word not in items])
-    return {"list": ", ".join(items), "x": word}, "Yes" if inside else "No"
-
-
 def _picks(place: str) -> Task:
     ends = ("which [word|item|one] is [the|] {place}: {list}", "{list}: [which one is|what is] [the|] {place}", "which [word|item|one] comes {place}: {list}")
     return Task(("what is the {place} [word|item|thing|one] in [this list|the list|]: {list}", "[name|say|give me|tell me|pick|repeat] the {place} [word|item|thing|one]: {list}",
@@ -93,13 +81,5 @@ SKILLS = (
     Skill("repeating", "repeats one to four given words", (
         Task(("[repeat|say|copy|write|echo|repeat after me|say after me|please repeat|print|type]: {x}", "[repeat|copy|echo] this: {x}", "[repeat|copy] [the words|these words|the word|the text]: {x}", "say this: {x}",
               "[please|can you] [repeat|copy|echo] {x}", "repeat {x}", "can you say: {x}", "say this [again|back to me]: {x}", "write down: {x}", "copy {x}"), _phrase, verbatim=True),
-    ), 2.4),
-    Skill("backwards", "says a list of two to four words in reverse order", (
-        Task(("[say|write|put|repeat|read] [this list|the list|these words] [backwards|in reverse|in reverse order]: {list}", "[backwards|reverse|in reverse]: {list}", "reverse [this list|the list|these words|the order]: {list}",
-              "[turn|flip] [this list|the list] [round|around]: {list}", "from last to first: {list}", "[say|write] {list} [backwards|in reverse]", "what is {list} [backwards|in reverse order]"), _backwards, verbatim=True),
-    ), 2.0),
-    Skill("in the list", "says whether a word is in a list in the prompt", (
-        Task(("is {x} in [this list|the list]: {list}", "does [this list|the list] [contain|have] {x}: {list}", "is [the word|] {x} [among|in|one of] [these|these words]: {list}", "{list}: is {x} in [it|this list|there]",
-              "[here is a list|list]: {list}. is {x} in it", "do you see {x} here: {list}", "can you find {x} in [this list|the list]: {list}", "tell me if {x} is in [this list|the list]: {list}"), _member, verbatim=True),
     ), 2.4),
 )  # fmt: skip

@@ -1,42 +1,25 @@
-"""Skills on whole numbers: sums, comparing, even and odd, numbers in words."""
+"""Skills on whole numbers: sums, comparing, even and odd, counting on."""
 
 from random import Random
 
 from .base import Skill, Slots, Task
 
-_SMALL = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-          "seventeen eighteen nineteen").split()  # fmt: skip
-_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 _GOODS = "apples books coins eggs pens stamps marbles cakes cards stones balls sweets pencils shells".split()
-
-
-def in_words(number: int) -> str:
-    """An English numeral for 0 to 100."""
-    if number < 20:
-        return _SMALL[number]
-    if number == 100:
-        return "one hundred"
-    tens, ones = divmod(number, 10)
-    return _TENS[tens] + (f"-{_SMALL[ones]}" if ones else "")
-
-
-def _shown(number: int, rng: Random) -> str:
-    return in_words(number) if number <= 20 and rng.random() < 0.15 else str(number)
 
 
 def _sum(rng: Random) -> tuple[Slots, str]:
     a, b = rng.randrange(21), rng.randrange(21)
-    return {"a": _shown(a, rng), "b": _shown(b, rng), "goods": rng.choice(_GOODS)}, str(a + b)
+    return {"a": str(a), "b": str(b), "goods": rng.choice(_GOODS)}, str(a + b)
 
 
 def _difference(rng: Random) -> tuple[Slots, str]:
     a, b = sorted((rng.randrange(21), rng.randrange(21)), reverse=True)
-    return {"a": _shown(a, rng), "b": _shown(b, rng), "goods": rng.choice(_GOODS)}, str(a - b)
+    return {"a": str(a), "b": str(b), "goods": rng.choice(_GOODS)}, str(a - b)
 
 
 def _product(rng: Random) -> tuple[Slots, str]:
     a, b = rng.randrange(11), rng.randrange(11)
-    return {"a": _shown(a, rng), "b": _shown(b, rng), "goods": rng.choice(_GOODS)}, str(a * b)
+    return {"a": str(a), "b": str(b), "goods": rng.choice(_GOODS)}, str(a * b)
 
 
 def _two(rng: Random) -> tuple[int, int]:
@@ -60,17 +43,6 @@ def _smaller(rng: Random) -> tuple[Slots, str]:
 def _parity(rng: Random) -> tuple[Slots, str]:
     number = rng.randrange(101)
     return {"x": str(number)}, "odd" if number % 2 else "even"
-
-
-def _to_words(rng: Random) -> tuple[Slots, str]:
-    number = rng.randrange(101)
-    return {"x": str(number)}, in_words(number)
-
-
-def _to_digits(rng: Random) -> tuple[Slots, str]:
-    number = rng.randrange(101)
-    words = in_words(number)
-    return {"x": words.replace("-", " ") if rng.random() < 0.4 else words}, str(number)
 
 
 def _after(rng: Random) -> tuple[Slots, str]:
@@ -133,16 +105,6 @@ SKILLS = (
               "would you say [that|] {x} is [even or odd|odd or even]", "what kind of number is {x}, [odd or even|even or odd]"),
              _parity, ("and {x}", "what about {x}", "how about {x}", "and the number {x}")),
     ), 1.0),
-    Skill("number words", "writes a number from 0 to 100 in words, or a number word in digits", (
-        Task(("[write|spell|say|give me|put] {x} in words", "how do you [write|say|spell] {x} in words", "what is {x} in words",
-              "[write|spell|put] the number {x} in [words|letters]", "write {x} as a word", "[what is|tell me] the word for [the number|] {x}",
-              "{x} in words", "how is {x} written in words", "turn {x} into words", "say the number {x} in words"),
-             _to_words, ("and {x}", "what about {x}", "how about {x}")),
-        Task(("[write|give me|put|say] {x} in [digits|figures|numbers]", "what is {x} in [digits|figures]", "write {x} as a number",
-              "[write|put] the number {x} in [digits|figures]", "how do you write {x} in [digits|figures]", "{x} in digits",
-              "turn {x} into [digits|a number]", "how is {x} written in [digits|figures]"),
-             _to_digits, ("and {x}", "what about {x}", "how about {x}")),
-    ), 1.2),
     Skill("counting on", "says which number comes right after or before one from 0 to 100", (
         Task(("what [number|] [comes|is] [right|] after {x}", "which number [comes|follows|is] [right|] after {x}", "what [is|comes] next after {x}",
               "[tell me|name|say|give me] the [number|one] after {x}", "what is the [next number|number] after {x}", "count on from {x} by one",

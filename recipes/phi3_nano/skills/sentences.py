@@ -51,7 +51,7 @@ SKILLS = (
     ), 3.0),
     Skill("device help", "answers a question about an everyday device with one friendly sentence", (
         Task(("{x}",), _answer, verbatim=True),
-    ), 6.0),
+    ), 8.0),
     Skill("what they want", "says in one sentence what a customer wants", (
         Task(("what does the customer want to [know|hear]: {x}", "in one sentence, what does [this person|the customer] want: {x}", "say what the customer wants: {x}", "explain this request: {x}",
               "put this in other words: {x}", "say it in other words: {x}", "what does this person want to know: {x}"), _want, verbatim=True),

@@ -12,8 +12,8 @@ _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "Augu
 _LETTERS = tuple("abcdefghijklmnopqrstuvwxyz")
 
 _SHORT_WORDS = tuple(sorted({
-    word for words in things().values() for word in words if word.isalpha() and 3 <= len(word) <= 6
-} | {word for word in (*pairs("opposites"), *pairs("past")) if word.isalpha() and 3 <= len(word) <= 6}))  # fmt: skip
+    word for words in things().values() for word in words if word.isalpha() and 3 <= len(word) <= 5
+} | {word for word in (*pairs("opposites"), *pairs("past")) if word.isalpha() and 3 <= len(word) <= 5}))  # fmt: skip
 
 
 def _both_ways(table: dict[str, str]) -> dict[str, str]:
@@ -48,8 +48,6 @@ def _letter_at(position: int) -> Fact:
 
 
 _spelling = from_table({word: "-".join(word) for word in _SHORT_WORDS})
-_upper = from_table({word: word.upper() for word in _SHORT_WORDS})
-_lower = from_table({word.upper(): word for word in _SHORT_WORDS})
 _AFTER = ("what [day|] [comes|is] [right|] after {x}", "which day [comes|is] [right|] after {x}", "what is the [next day|day] after {x}",
           "[tell me|name|say|give me] the day after {x}", "which day follows {x}", "what follows {x}", "what comes after {x}", "the day after {x}",
           "today is {x}, what day is tomorrow", "if today is {x}, what is tomorrow", "what comes next after {x}")  # fmt: skip
@@ -110,12 +108,4 @@ SKILLS = (
         Task(("[what is|what's|tell me|name|say|give me] the last letter [of|in] [the word|] {x}", "which letter does {x} end with", "last letter of {x}",
               "what letter does [the word|] {x} end [with|in]", "{x} ends with which letter", "with which letter does {x} end"), _letter_at(-1), ("and of {x}", "and {x}", "what about {x}")),
     ), 1.4),
-    Skill("capital letters", "writes a short common word in capital or in small letters", (
-        Task(("[write|put|say|print|show] {x} in [capital letters|capitals|upper case|uppercase|big letters]", "what is {x} in [capital letters|upper case|capitals]",
-              "make {x} [upper case|uppercase|all capitals]", "turn {x} into [capitals|capital letters|upper case]", "{x} in [capitals|upper case]",
-              "[upper case|uppercase|capitals]: {x}", "write the word {x} in [capital letters|upper case|capitals]"), _upper, verbatim=True),
-        Task(("[write|put|say|print|show] {x} in [small letters|lower case|lowercase]", "what is {x} in [small letters|lower case]", "make {x} [lower case|lowercase|small]",
-              "turn {x} into [small letters|lower case]", "{x} in [small letters|lower case]", "[lower case|lowercase|small letters]: {x}",
-              "write the word {x} in [small letters|lower case]"), _lower, verbatim=True),
-    ), 1.6),
 )  # fmt: skip

@@ -1,0 +1,273 @@
+"""The pool with real child processes: sharing, waiting, cancelling, and surviving a killed child."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from phi3tune.engines.base import Chunk, Completion, EngineError, Request, Sampling, collect
+from phi3tune.engines.models import ModelRef
+from phi3tune.engines.pool import Pool
+from phi3tune.engines.torch_engine import TorchEngine
+from phi3tune.errors import UserError
+from phi3tune.paths import PACKAGE, write_manifest
+from phi3tune.system import Memory
+
+pytestmark = pytest.mark.slow
+PROMPT = [32010, 6324, 727, 32007, 32001]
+LONG = Request(PROMPT, Sampling(max_new_tokens=400))
+SHORT = Request(PROMPT, Sampling(max_new_tokens=8))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.system.cores", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    pool = Pool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path) -> ModelRef:
+    return ModelRef(str(tiny_model), "base", "torch", tiny_model)
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_model: Path, adapters: dict[str, Path]) -> list[ModelRef]:
+    return [ModelRef(name, name, "torch", tiny_model, folder) for name, folder in adapters.items()]
+
+
+def pids(pool: Pool) -> list[int]:
+    return [child.pid for child in pool._children.values() if child.pid is not None]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        threading.Event().wait(0.02)
+
+
+def test_base_and_tuned_from_the_same_child(
+    shared: Pool, base: ModelRef, tuned: list[ModelRef], torch_engine: TorchEngine
+) -> None:
+    assert shared.state(base) == "not loaded"
+    answers = [collect(shared.stream(ref, SHORT)).token_ids for ref in (base, *tuned)]
+    assert len(pids(shared)) == 1
+    assert {shared.state(ref) for ref in (base, *tuned)} == {"ready"}
+    expected = [collect(torch_engine.with_adapter(name).stream(SHORT)) for name in (None, "run.one", "run.two")]
+    assert answers == [answer.token_ids for answer in expected]
+    infos = [shared.info(ref) for ref in (base, *tuned)]
+    assert [info.name for info in infos] == ["base", "run.one", "run.two"]
+    assert infos[0].size_bytes < infos[1].size_bytes
+
+
+def test_a_build_has_its_own_child(shared: Pool, fp32_build: Path, torch_engine: TorchEngine) -> None:
+    build = ModelRef(str(fp32_build), "fp32", "onnxruntime-genai", fp32_build)
+    answer = collect(shared.stream(build, SHORT))
+    assert answer.token_ids == torch_engine.generate([SHORT])[0].token_ids
+    modules = psutil.Process(shared._children[fp32_build].pid).memory_maps()
+    assert not any("libtorch" in module.path for module in modules), "a build needs no torch"
+
+
+def test_the_next_turn_is_paid_for(shared: Pool, base: ModelRef) -> None:
+    first = collect(shared.stream(base, SHORT))
+    turn = [*PROMPT, *first.token_ids, 32007, 32001]
+    second = collect(shared.stream(base, Request(turn, Sampling(4))))
+    assert second.usage.cached_tokens == len(PROMPT) + len(first.token_ids) - 1
+
+
+def test_many_threads(shared: Pool, base: ModelRef, tuned: list[ModelRef]) -> None:
+    alone = {ref.label: collect(shared.stream(ref, SHORT)).token_ids for ref in (base, *tuned)}
+    answers: list[tuple[str, Completion]] = []
+
+    def ask(ref: ModelRef) -> None:
+        answers.append((ref.label, collect(shared.stream(ref, SHORT))))
+
+    threads = [threading.Thread(target=ask, args=(ref,)) for ref in (base, *tuned) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert len(answers) == 12
+    assert all(answer.token_ids == alone[label] for label, answer in answers)
+
+
+def test_cancel(shared: Pool, base: ModelRef) -> None:
+    collect(shared.stream(base, SHORT))
+    stop = threading.Event()
+    chunks: list[Chunk] = []
+    for chunk in shared.stream(base, LONG, stop.is_set):
+        chunks.append(chunk)
+        if len(chunks) == 2:
+            stop.set()
+    assert chunks[-1].finish_reason == "cancelled"
+    assert chunks[-1].usage is not None
+    assert 2 <= chunks[-1].usage.completion_tokens < 400
+    assert collect(shared.stream(base, SHORT)).finish_reason == "length"
+
+
+def test_cancel_while_waiting(shared: Pool, base: ModelRef) -> None:
+    collect(shared.stream(base, SHORT))
+    with shared._processor.take():
+        answer = collect(shared.stream(base, SHORT, lambda: True))
+    assert (answer.finish_reason, answer.token_ids) == ("cancelled", ())
+
+
+def test_an_absent_reader_holds_nobody_up(shared: Pool, base: ModelRef) -> None:
+    slow = shared.stream(base, Request(PROMPT, Sampling(max_new_tokens=60)))
+    first = next(slow)
+    assert collect(shared.stream(base, SHORT)).finish_reason == "length"  # though `slow` was read no further
+    rest = list(slow)
+    assert rest[-1].finish_reason == "length"
+    assert len(first.token_ids) + sum(len(chunk.token_ids) for chunk in rest) == 60
+
+
+def test_a_closed_stream_stops_the_child(shared: Pool, base: ModelRef) -> None:
+    stream = shared.stream(base, LONG)
+    next(stream)
+    stream.close()
+    start = time.monotonic()
+    collect(shared.stream(base, SHORT))
+    assert time.monotonic() - start < 10
+
+
+def test_mistakes_come_back_as_errors(shared: Pool, base: ModelRef, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="context is 512"):
+        collect(shared.stream(base, Request([5] * 600)))
+    with pytest.raises(RuntimeError, match="at least one token"):
+        collect(shared.stream(base, Request([])))
+    pid = pids(shared)
+    assert collect(shared.stream(base, SHORT)).finish_reason == "length"
+    assert pids(shared) == pid, "a mistake does not cost the process"
+    with pytest.raises(UserError, match="has no tokenizer"):
+        collect(shared.stream(ModelRef("x", "x", "torch", tmp_path), SHORT))
+
+
+def test_altered_adapter_is_refused(
+    shared: Pool, base: ModelRef, tiny_model: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(adapters["run.one"], tmp_path / "adapter")
+    ref = ModelRef("r", "r", "torch", tiny_model, folder, run="r")
+    with pytest.raises(UserError, match="never completed"):
+        collect(shared.stream(ref, SHORT))
+    write_manifest(folder)
+    with (folder / "adapter_model.safetensors").open("ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(UserError, match="altered"):
+        collect(shared.stream(ref, SHORT))
+    assert collect(shared.stream(base, SHORT)).finish_reason == "length"
+
+
+def test_killed_child(pool: Pool, base: ModelRef) -> None:
+    before = collect(pool.stream(base, SHORT)).token_ids
+    stream = pool.stream(base, LONG)
+    next(stream)
+    os.kill(pids(pool)[0], signal.SIGKILL)
+    with pytest.raises(EngineError, match=r"engine of base ended \(killed by SIGKILL") as caught:
+        collect(stream)
+    assert caught.value.exit_code == 1
+    assert pool.state(base) == "not loaded"
+    assert collect(pool.stream(base, SHORT)).token_ids == before
+    os.kill(pids(pool)[0], signal.SIGKILL)  # between two requests: the next one notices nothing
+    wait_for(lambda: pool.state(base) == "not loaded")
+    assert collect(pool.stream(base, SHORT)).token_ids == before
+
+
+def test_loading_is_visible_and_can_be_cancelled(pool: Pool, base: ModelRef) -> None:
+    seen: list[str] = []
+
+    def cancelled() -> bool:
+        seen.append(pool.state(base))
+        return seen[-1] == "loading"
+
+    assert collect(pool.stream(base, SHORT, cancelled)).finish_reason == "cancelled"
+    assert "loading" in seen
+    assert pool.state(base) == "not loaded"
+    assert pids(pool) == []
+
+
+def test_idle_children_make_room(
+    base: ModelRef, fp32_build: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = ModelRef("b", "b", "onnxruntime-genai", fp32_build)
+    copy = ModelRef("c", "c", "onnxruntime-genai", shutil.copytree(fp32_build, tmp_path / "copy"))
+    pool = Pool(max_children=2)
+    try:
+        for ref in (build, copy, base):
+            pool.info(ref)
+        assert [pool.state(ref) for ref in (build, copy, base)] == ["not loaded", "ready", "ready"]
+        monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(0, 0))
+        pool.info(build)
+        assert [pool.state(ref) for ref in (build, copy, base)] == ["ready", "not loaded", "not loaded"]
+    finally:
+        pool.close()
+
+
+def test_a_folder_written_anew_is_loaded_anew(pool: Pool, fp32_build: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fp32_build, tmp_path / "int4")
+    ref = ModelRef("b", "b", "onnxruntime-genai", folder)
+    pool.info(ref)
+    (first,) = pids(pool)
+    pool.info(ref)
+    assert pids(pool) == [first]
+    (folder / "genai_config.json").touch()
+    pool.info(ref)
+    assert pids(pool) != [first]
+
+
+def test_close_ends_everything(pool: Pool, base: ModelRef) -> None:
+    stream = pool.stream(base, LONG)
+    next(stream)
+    (pid,) = pids(pool)
+    pool.close()
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(EngineError):
+        collect(stream)
+    with pytest.raises(EngineError, match="program is ending"):
+        collect(pool.stream(base, SHORT))
+
+
+def test_children_end_with_their_parent(base: ModelRef) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from phi3tune.engines.models import ModelRef; "
+        "from phi3tune.engines.pool import Pool; pool = Pool(); base = Path(sys.argv[1]); "
+        "pool.info(ModelRef('b', 'b', 'torch', base)); "
+        "print(pool._children[base].pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", code, str(base.base)], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert parent.returncode == -9
+    pid = int(parent.stdout)
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_pool_itself_is_light() -> None:
+    code = (
+        "import sys; import phi3tune.engines.pool, phi3tune.engines.child; "
+        "heavy = {'torch', 'transformers', 'gradio', 'onnxruntime_genai', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
