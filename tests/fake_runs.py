@@ -30,15 +30,15 @@ def lora_adapter(
     return folder
 
 
-def finished_run(workspace: Workspace, name: str, base: Path, dataset: Path, *, seed: int = 1, **settings: Any) -> Path:
-    """The folder of a run of `base` on `dataset` as training leaves it, with a random adapter."""
-    config = TrainConfig(model=str(base), dataset=str(dataset), **settings)
+def finished_run(workspace: Workspace, name: str, base: Path, dataset: Path, **lora: Any) -> Path:
+    """The folder of a run of `base` on `dataset` as training leaves it, with a random adapter of `lora` settings."""
+    config = TrainConfig(model=str(base), dataset=str(dataset))
     run = workspace.runs / name
     run.mkdir(parents=True)
     (run / "run.yaml").write_text(to_yaml(config))
     write_json(run / "dataset.json", data.load(config, workspace).record())
     with new_folder(run / "adapter") as folder:
-        lora_adapter(base, folder, seed=seed)
+        lora_adapter(base, folder, **lora)
     return run
 
 

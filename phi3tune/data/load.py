@@ -114,6 +114,11 @@ def read(config: DatasetConfig, workspace: Workspace, *, saved: dict[str, Any] |
     return dataset
 
 
+def fingerprint(given: str, workspace: Workspace) -> str:
+    """The sha256 that `load` gives a dataset, without reading its rows. Raises `UserError` as `resolve`."""
+    return _hash(_files(resolve(given, workspace)[1]))
+
+
 def resolve(given: str, workspace: Workspace) -> tuple[str, Path]:
     """Name and path of a dataset: an existing path, then a stored dataset's id, then a bundled name."""
     if not given:

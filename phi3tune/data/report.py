@@ -122,7 +122,8 @@ def report(dataset: Dataset, renderer: Renderer, max_length: int) -> DataReport:
 def check(config: DatasetConfig, workspace: Workspace, renderer: Renderer | None = None) -> dict[str, Any]:
     """The audit that `data check --json` prints; problems of rows are told, not raised.
 
-    `rows` counts those that can be used. Without a renderer `tokens` is None. Raises `UserError` when there is no such dataset.
+    `rows` counts those that can be used. Without a renderer `tokens` is None.
+    Raises `UserError` when there is no such dataset.
     """
     dataset = read(config, workspace)
     rows = _rows(dataset)

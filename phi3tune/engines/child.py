@@ -2,7 +2,8 @@
 
 What goes over the connection, as tuples:
     pool to child    ("open", 0, ref), then ("stream", id, ref, request), ("info", id, ref), ("cancel", id)
-    child to pool    ("ready", 0, info of the base), then ("chunk", id, chunk), ("info", id, info), ("error", id, user's mistake, text)
+    child to pool    ("ready", 0, info of the base), then ("chunk", id, chunk), ("info", id, info) or
+                     ("error", id, whether it is the user's mistake, text)
 The child ends when the other side is gone.
 """
 

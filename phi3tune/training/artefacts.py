@@ -31,21 +31,17 @@ def record_base(run_dir: Path, ref: str, base: Path) -> None:
     Raises `UserError` when config or weights changed since the run began: an adapter fits only its own base.
     """
     files = [base / "config.json", *sorted(base.glob("*.safetensors"))]
-    record = {
-        "schema": 1,
-        "model": ref,
-        "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files},
-    }
-    path = run_dir / MODEL_RECORD
-    if not path.exists():
-        write_json(path, record)
+    found = {path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in files}
+    record = run_dir / MODEL_RECORD
+    if not record.exists():
+        write_json(record, {"schema": 1, "model": ref, "files": found})
         return
-    begun_with = json.loads(path.read_text(encoding="utf-8"))["files"]
-    changed = sorted(name for name, entry in record["files"].items() if begun_with.get(name) != entry)
-    if changed or begun_with.keys() != record["files"].keys():
+    begun_with = _read(record)["files"]
+    changed = sorted(name for name in {*found, *begun_with} if found.get(name) != begun_with.get(name))
+    if changed:
         raise UserError(
-            f"model {ref} is not the one that this run began with ({', '.join(changed) or 'files are missing'} "
-            f"in {base}); put the old files back, or start a new run"
+            f"model {ref} is not the one that this run began with: {', '.join(changed)} in {base} changed; "
+            "put the old files back, or start a new run"
         )
 
 

@@ -100,7 +100,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             "learning_rate": self._learning_rate,
             "grad_norm": self._trainer.grad_norm,
             "tokens_per_second": totals.tokens / self._interval_seconds,
-            "memory_bytes": float(_memory()),
+            "memory_bytes": float(_memory(self._trainer.args.device)),
         }
         self._interval_seconds = 0.0
         self._reporter.emit(Metrics(step=state.global_step, epoch=state.epoch, weight=totals.trained, values=values))
@@ -113,8 +113,6 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._reporter.emit(sample)
 
 
-def _memory() -> int:
-    """Bytes in use where the model is: allocated on the GPU, else resident in this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return int(torch.cuda.memory_allocated())
-    return system.process_memory()
+def _memory(device: torch.device) -> int:
+    """Bytes in use where the model is: allocated on the GPU, or resident in this process."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else system.process_memory()

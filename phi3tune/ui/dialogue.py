@@ -54,13 +54,10 @@ class Pane:
         self.turns += [Turn("user", text), Turn("assistant", "")]
         self._begin()
 
-    def again(self) -> bool:
-        """Make room for another answer to the last question; False when nothing was asked yet."""
-        if not self.turns:
-            return False
+    def again(self) -> None:
+        """Make room for another answer to the last question."""
         self.turns[-1] = Turn("assistant", "")
         self._begin()
-        return True
 
     def _begin(self) -> None:
         self.busy = True
@@ -149,4 +146,5 @@ def first_difference(left: str, right: str) -> int | None:
     a, b = left.split(), right.split()
     if a == b:
         return None
-    return next((place for place, pair in enumerate(zip(a, b, strict=False), 1) if pair[0] != pair[1]), min(len(a), len(b)) + 1)
+    pairs = enumerate(zip(a, b, strict=False), 1)
+    return next((place for place, (one, other) in pairs if one != other), min(len(a), len(b)) + 1)

@@ -25,7 +25,7 @@ FIELDS = forms.fields(EvalConfig, "simple", without=("dataset", "models"))
 class EvaluateTab:
     models: gr.Dropdown
     dataset: gr.Dropdown
-    fields: dict[str, Component]
+    fields: dict[str, forms.Widget]
     run: gr.Button
     stop: gr.Button
     report: gr.Dropdown

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import gradio as gr
-from gradio.components import Component
 from pydantic.fields import FieldInfo
 
 from phi3tune.config import Config, flag, limits, parse
@@ -15,6 +14,10 @@ from phi3tune.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
 ACRONYMS = {"lora": "LoRA", "top_p": "Top p", "dtype": "Number format"}
+
+
+# What a setting is shown as.
+Widget: TypeAlias = gr.Radio | gr.Dropdown | gr.Checkbox | gr.Number | gr.Textbox
 
 
 def label(field: str) -> str:
@@ -27,7 +30,8 @@ def label(field: str) -> str:
 
 def fields(config: type[Config], group: str, without: Sequence[str] = ()) -> list[str]:
     """Names of the settings of one group, `simple` or `advanced`, in order of definition."""
-    return [name for name, info in config.model_fields.items() if _extra(info)["group"] == group and name not in without]
+    named = config.model_fields.items()
+    return [name for name, info in named if _extra(info)["group"] == group and name not in without]
 
 
 def _extra(info: FieldInfo) -> dict[str, Any]:
@@ -56,12 +60,16 @@ def sentence(config: type[Config], field: str) -> str:
     return f"{text} {unit[0].upper()}{unit[1:]}: {limits(info)}."
 
 
-def widget(config: type[Config], field: str, **options: Any) -> Component:
+def widget(config: type[Config], field: str, **options: Any) -> Widget:
     """The widget of one setting, holding its default."""
     info = config.model_fields[field]
     kind, optional = _kind(info)
-    common = {"label": label(field), "info": sentence(config, field), "elem_id": f"set-{field.replace('_', '-')}"}
-    common |= options
+    common: dict[str, Any] = {
+        "label": label(field),
+        "info": sentence(config, field),
+        "elem_id": f"set-{field.replace('_', '-')}",
+        **options,
+    }
     default = info.get_default(call_default_factory=True)
     if get_origin(kind) is Literal:
         choices = list(get_args(kind))

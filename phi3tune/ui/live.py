@@ -83,9 +83,9 @@ class Cursor:
     charted: float = 0.0
     known_runs: frozenset[str] = frozenset()
     known_reports: frozenset[str] = frozenset()
-    sent: dict[str, object] = field(default_factory=dict)
+    sent: dict[str | None, object] = field(default_factory=dict)
 
-    def fresh(self, name: str, value: object) -> bool:
+    def fresh(self, name: str | None, value: object) -> bool:
         """True when `value` differs from what this browser was sent under `name`; remembers it."""
         if name in self.sent and self.sent[name] == value:
             return False

@@ -24,7 +24,8 @@ FIRST_DATASET = "lantern-support"
 
 def create_ui(workspace: Workspace) -> gr.Blocks:
     """The whole page over a workspace; nothing is read from disk before a browser opens it."""
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS) as demo:
+    demo = gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS)
+    with demo:
         Page(workspace).connect(demo)
     return demo
 
@@ -131,9 +132,7 @@ class Page:
         evaluate.connect(self.evaluate, refresh, workspace)
         playground.connect(self.playground, workspace)
         self.header.model.input(toasts(in_hand), self.header.model, self.model_pickers, **ACTION)
-        card.compare.click(
-            toasts(compare), card.run, [*self.model_pickers, self.evaluate.dataset, self.tabs], **ACTION
-        )
+        card.compare.click(toasts(compare), card.run, [*self.model_pickers, self.evaluate.dataset, self.tabs], **ACTION)
         card.chat.click(toasts(chat), card.run, [*self.model_pickers, self.tabs], **ACTION)
         opened = self.header.chip.click(toasts(open_job), None, [self.tabs, card.run, self.evaluate.report], **ACTION)
         refresh(opened.then)

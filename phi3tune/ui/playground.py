@@ -17,7 +17,7 @@ from phi3tune.engines.base import Chunk, Request, Sampling
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui import dialogue, forms, render_chat
-from phi3tune.ui.dialogue import SIDES, Dialogue, Side
+from phi3tune.ui.dialogue import SIDES, Dialogue, Pane, Side
 from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class PlaygroundTab:
     stop: gr.Button
     again: gr.Button
     clear: gr.Button
-    settings: dict[str, Component]
+    settings: dict[str, forms.Widget]
     dialogue: gr.State
 
     def show(self, said: Dialogue) -> Updates:
@@ -104,19 +104,17 @@ def build() -> PlaygroundTab:
                 pickers[side] = gr.Dropdown(
                     [], value=None, label=f"Model on the {side}", elem_id=f"pane-{side}-model", allow_custom_value=True
                 )
-                panes[side] = gr.HTML(
-                    render_chat.pane(Dialogue().panes[side], HINTS[side]), elem_id=f"pane-{side}", js_on_load=COPY_ANSWER
-                )
-                stats[side] = gr.HTML(render_chat.stats_line(Dialogue().panes[side]), elem_id=f"stats-{side}")
+                hint = render_chat.pane(Pane(), HINTS[side])
+                panes[side] = gr.HTML(hint, elem_id=f"pane-{side}", js_on_load=COPY_ANSWER)
+                stats[side] = gr.HTML(render_chat.stats_line(Pane()), elem_id=f"stats-{side}")
     difference = gr.HTML(elem_id="difference")
     with gr.Column(elem_classes="pt-card"):
         composer = gr.Textbox(
             label="Message to both models",
             placeholder="Write a message; Enter sends it, Shift+Enter makes a new line.",
-            lines=2,
+            lines=1,  # with more, Gradio gives Enter to new lines
             max_lines=8,
             elem_id="composer",
-            submit_btn=False,
         )
         with gr.Row(elem_classes="pt-buttons"):
             send = gr.Button("Send", variant="primary", elem_id="send")
@@ -129,9 +127,7 @@ def build() -> PlaygroundTab:
                 settings |= {
                     name: forms.widget(SamplingConfig, name, elem_id=f"sample-{name}", min_width=180) for name in DRAWN
                 }
-    return PlaygroundTab(
-        pickers, panes, stats, difference, composer, send, stop, again, clear, settings, said
-    )
+    return PlaygroundTab(pickers, panes, stats, difference, composer, send, stop, again, clear, settings, said)
 
 
 def request_for(ref: models.ModelRef, messages: list[Any], config: SamplingConfig) -> Request:
@@ -164,8 +160,10 @@ def connect(tab: PlaygroundTab, workspace: Workspace) -> None:
         return {**tab.show(said), **tab.buttons(said), tab.composer: ""}
 
     def again(said: Dialogue) -> Updates:
-        if said.busy or not all([of.again() for of in said.panes.values()]):
+        if said.busy or not all(of.turns for of in said.panes.values()):
             raise UserError("There is no answer to give again yet.")
+        for of in said.panes.values():
+            of.again()
         return {**tab.show(said), **tab.buttons(said)}
 
     def stop(said: Dialogue) -> Updates:

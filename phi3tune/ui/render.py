@@ -84,9 +84,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[object]], *, captio
     head = "".join(f'<th scope="col"{classes(c)}>{esc(c.title)}</th>' for c in columns)
     body = "".join(
         "<tr>"
-        + "".join(
-            f"<td{classes(c)}>{cell if c.html else esc(cell)}</td>" for c, cell in zip(columns, row, strict=True)
-        )
+        + "".join(f"<td{classes(c)}>{cell if c.html else esc(cell)}</td>" for c, cell in zip(columns, row, strict=True))
         + "</tr>"
         for row in rows
     )

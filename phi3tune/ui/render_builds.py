@@ -37,12 +37,11 @@ def _builds(done: Sequence[JobView]) -> str:
 
 def _build(job: JobView) -> list[str]:
     result, parity = job.result, job.result.get("parity") or {}
-    passed = parity.get("passed")
-    verdict = {True: '<b class="pt-right">PASSED</b>', False: '<b class="pt-wrong">FAILED</b>'}.get(passed, "not checked")
+    verdict = '<b class="pt-right">PASSED</b>' if parity.get("passed") else '<b class="pt-wrong">FAILED</b>'
     kl = parity.get("kl_mean")
     return [
         str(result.get("build", job.id)),
-        verdict,
+        verdict if parity else "not checked",
         size(int(result.get("size_bytes", 0))),
         f"{kl:.2g}" if kl is not None else "–",
         share(parity.get("top1_agreement")),

@@ -21,7 +21,7 @@ def pane(of: Pane, hint: str) -> str:
 def _turn(turn: Turn, *, pending: bool, statistics: bool) -> str:
     if turn.role == "user":
         return f'<article class="pt-turn pt-user"><h4>You</h4><div class="pt-text">{esc(turn.text)}</div></article>'
-    head = f'<h4>{esc(turn.model or "Model")}{COPY if turn.text and not pending else ""}</h4>'
+    head = f"<h4>{esc(turn.model or 'Model')}{COPY if turn.text and not pending else ''}</h4>"
     body = answer_text(turn.text) if turn.text else ""
     if pending:
         body += '<span class="pt-typing" aria-label="is answering"><i></i><i></i><i></i></span>'
@@ -57,9 +57,10 @@ def stats_line(of: Pane) -> str:
 
 def difference(dialogue: Dialogue) -> str:
     """Whether the two last answers are the same, and where they part; nothing while one is still coming."""
-    if dialogue.busy or not all(of.turns and of.turns[-1].finish in ("stop", "length") for of in dialogue.panes.values()):
+    last = [of.turns[-1] for of in dialogue.panes.values() if of.turns]
+    if dialogue.busy or len(last) < 2 or any(turn.finish not in ("stop", "length") for turn in last):
         return ""
-    left, right = (of.turns[-1].text for of in dialogue.panes.values())
+    left, right = (turn.text for turn in last)
     if left == right:
         return '<p class="pt-difference">Both gave the same answer.</p>'
     place = first_difference(left, right)

@@ -111,7 +111,8 @@ def lengths(report: DataReport) -> str:
         return ""
     most = max(column.rows for column in report.histogram)
     bars = "".join(
-        f'<i class="{"pt-over" if column.low >= report.max_length else ""}" style="height:{100 * column.rows / most:.1f}%" '
+        f'<i class="{"pt-over" if column.low >= report.max_length else ""}" '
+        f'style="height:{100 * column.rows / most:.1f}%" '
         f'title="{column.low:,} to {column.high:,} tokens: {esc(counted(column.rows, "row"))}"></i>'
         for column in report.histogram
     )
@@ -122,6 +123,7 @@ def lengths(report: DataReport) -> str:
     )
     last = report.histogram[-1].high
     return (
-        f'<p class="pt-line">{esc(caption)}</p><div class="pt-histogram" role="img" aria-label="{esc(caption)}">{bars}</div>'
+        f'<p class="pt-line">{esc(caption)}</p>'
+        f'<div class="pt-histogram" role="img" aria-label="{esc(caption)}">{bars}</div>'
         f'<div class="pt-axis"><span>{report.histogram[0].low:,}</span><span>{last:,} tokens</span></div>'
     )

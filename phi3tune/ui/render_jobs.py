@@ -40,10 +40,12 @@ def title(job: JobView) -> str:
 
 
 def left(job: JobView) -> str:
-    """`about 2 min left`, or what the job is doing while that cannot be told."""
+    """`about 2 min left`, or what the job is doing where that cannot be told."""
     if job.state == "queued":
         return f"place {job.queue_position} in the queue" if job.queue_position else "starting"
-    return f"about {duration(job.eta_seconds)} left" if job.eta_seconds is not None else job.phase
+    if job.eta_seconds is None or job.step >= job.steps:
+        return job.phase
+    return f"about {duration(max(1.0, job.eta_seconds))} left"
 
 
 def chip(active: Sequence[JobView]) -> str:
@@ -95,8 +97,8 @@ def _figures(job: JobView, latest: Mapping[str, float]) -> str:
 
 def _ending(job: JobView) -> str:
     if job.state == "completed":
-        steps = job.result.get("steps", job.step)
-        return notice("good", f"Finished after {counted(int(steps), 'step')}.", "See below what it learned.")
+        text = f"Finished after {counted(int(job.result.get('steps', job.step)), 'step')}."
+        return notice("good", text, "Compare it with the base to see what it learned.")
     if job.state == "stopped":
         where = f"Stopped; a checkpoint of step {job.resume_step} is kept." if job.resume_step else "Stopped."
         return notice("info", f"{where} {_sentence(job.reason)}".strip(), "Resume goes on from there.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import NONE, Column, bar, counted, duration, empty, esc, notice, number, share, table
+from phi3tune.ui.render import NONE, Column, bar, counted, empty, esc, notice, number, share, table
 from phi3tune.ui.render_jobs import doing, left
 
 ALL = "all"
@@ -81,9 +81,7 @@ def verdict(found: Report | None) -> str:
         text = f"{last['label']} and {first['label']} answered {count}."
     else:
         word = "better than" if after > before else "worse than" if after < before else "as good as"
-        text = (
-            f"{last['label']} is {word} {first['label']}: exact match {share(before)} → {share(after)} on {count}."
-        )
+        text = f"{last['label']} is {word} {first['label']}: exact match {share(before)} → {share(after)} on {count}."
     return f'<p class="pt-verdict">{esc(text)}<small>{esc(where)}</small></p>'
 
 
@@ -95,21 +93,20 @@ def metrics(found: Report | None) -> str:
     columns = [Column("Metric", html=True), *(Column(name, numeric=True, html=True) for name in found.models)]
     body = []
     for key, title in TITLES.items():
-        values = [entry["metrics"].get(key) for entry in entries]
-        known = {value for value in values if value is not None}
+        known = {entry["metrics"][key] for entry in entries} - {None}
         best = (min if key in LOWER_IS_BETTER else max)(known) if len(known) > 1 else None
         hint = ' <span class="pt-sub">lower is better</span>' if key in LOWER_IS_BETTER else ""
-        cells = [_value(entry, key, best=value is not None and value == best) for entry, value in zip(entries, values, strict=True)]
+        cells = [_value(entry, key, best) for entry in entries]
         body.append([title + hint, *cells, f"{entries[0]['counts'].get(key, 0):,} {UNITS[key]}"])
     return table([*columns, Column("Counted over", numeric=True)], body)
 
 
-def _value(entry: dict[str, Any], key: str, *, best: bool) -> str:
+def _value(entry: dict[str, Any], key: str, best: float | None) -> str:
     value = entry["metrics"].get(key)
     if value is None:
         return f'<span title="{esc(entry["reasons"].get(key, ""))}">{NONE}</span>'
     text = number(value) if key in LOWER_IS_BETTER else share(value)
-    return f'<span class="pt-best">{text}</span>' if best else text
+    return f'<span class="pt-best">{text}</span>' if value == best else text
 
 
 def rows(found: Report | None, keep: str) -> str:

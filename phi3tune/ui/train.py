@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from phi3tune import jobs
 from phi3tune.config import DatasetConfig, TrainConfig
@@ -26,14 +25,14 @@ ADVANCED = forms.fields(TrainConfig, "advanced", without=list(DatasetConfig.mode
 class TrainTab:
     data: DataCard
     model: gr.Dropdown
-    simple: dict[str, Component]
-    advanced: dict[str, Component]
+    simple: dict[str, forms.Widget]
+    advanced: dict[str, forms.Widget]
     more: gr.Accordion
     start: gr.Button
     live: LiveCard
 
     @property
-    def settings(self) -> dict[str, Component]:
+    def settings(self) -> dict[str, forms.Widget]:
         """Every setting of the form by name, the data's own among them."""
         return {**self.data.fields, **self.simple, **self.advanced}
 

@@ -31,7 +31,7 @@ HINT = "Choose one of the bundled datasets, or drop a file with chats: JSON line
 class DataCard:
     dataset: gr.Dropdown
     upload: gr.File
-    fields: dict[str, Component]
+    fields: dict[str, forms.Widget]
     row: gr.Number
     summary: gr.HTML
     rows: gr.HTML
@@ -99,9 +99,13 @@ def look(
         reader = Renderer.load(models.resolve(str(model), workspace).tokenizer)
         found = _loaded(config.model_dump_json(), workspace.root)
     except DataError as error:
-        return notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.") + (
-            render_data.problems(error.problems)
-        ), "", "", ""
+        return (
+            notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.")
+            + (render_data.problems(error.problems)),
+            "",
+            "",
+            "",
+        )
     except (UserError, ValueError) as error:
         return notice("bad", str(error)), "", "", ""
     report = data.report(found, reader, limit)
@@ -116,7 +120,7 @@ def look(
     )
 
 
-def connect(card: DataCard, model: gr.Dropdown, max_length: Component, workspace: Workspace) -> None:
+def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, workspace: Workspace) -> None:
     """Look at the data again whenever something that matters to it changes."""
     fields = list(card.fields.values())
     inputs = [card.dataset, model, max_length, card.row, *fields]

@@ -45,7 +45,7 @@ class LiveCard:
     after: gr.Column
     compare: gr.Button
     chat: gr.Button
-    precision: gr.Radio
+    precision: forms.Widget
     export: gr.Button
     export_status: gr.HTML
     curves: gr.Column
@@ -83,7 +83,9 @@ class LiveCard:
             new[self.export_status] = (builds, builds)
         new |= self._switches(job)
         updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}
-        if job is not None and log is not None and cursor.chart_due(job.id, log.version, smoothing, ended=not job.active):
+        if job is None or log is None:
+            return updates
+        if cursor.chart_due(job.id, log.version, smoothing, ended=not job.active):
             updates |= {plot: charts.frame(log.metrics, name, smoothing) for name, plot in self.plots.items()}
         return updates
 
@@ -136,7 +138,7 @@ def build() -> LiveCard:
             precision = forms.widget(ExportConfig, "precision", elem_id="export-precision")
             export_status = gr.HTML(elem_id="export-status")
         with gr.Column(visible=False, elem_id="curves") as curves:
-            plots = {}
+            plots: dict[str, gr.LinePlot] = {}
             for pair in (("loss", "token_accuracy"), ("learning_rate", "grad_norm")):
                 with gr.Row():
                     plots |= {name: _plot(name) for name in pair}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import torch
 from tokenizers import Tokenizer
@@ -15,6 +16,9 @@ BLOCK = 256
 """Tokens in a block; longer conversations are left out."""
 USER_WEIGHT = 0.3
 """Loss weight of tokens that the model does not write itself; tokens of answers weigh 1."""
+
+Document: TypeAlias = tuple[list[int], list[float]]
+"""Token ids of a conversation and the loss weight of each."""
 
 _CHUNK = 4096
 
@@ -31,7 +35,7 @@ class Batch:
     tokens: int
 
 
-def _documents(conversations: Iterator[list[Message]], tokenizer: Tokenizer) -> Iterator[tuple[list[int], list[float]]]:
+def _documents(conversations: Iterator[list[Message]], tokenizer: Tokenizer) -> Iterator[Document]:
     """Token ids of each conversation and the loss weight of each token."""
     answer, end = tokenizer.token_to_id("<|assistant|>"), tokenizer.token_to_id("<|end|>")
     while chunk := list(islice(conversations, _CHUNK)):
@@ -49,9 +53,9 @@ def _documents(conversations: Iterator[list[Message]], tokenizer: Tokenizer) -> 
             yield ids, weights
 
 
-def _blocks(documents: Iterator[tuple[list[int], list[float]]], open_blocks: int = 32) -> Iterator[list[tuple[list[int], list[float]]]]:
+def _blocks(documents: Iterator[Document], open_blocks: int = 32) -> Iterator[list[Document]]:
     """Fills blocks first-fit, keeping some open; yields one as soon as a document finds no room."""
-    pool: list[tuple[int, list[tuple[list[int], list[float]]]]] = [(0, []) for _ in range(open_blocks)]
+    pool: list[tuple[int, list[Document]]] = [(0, []) for _ in range(open_blocks)]
     for document in documents:
         size = len(document[0])
         fitting = [i for i, (used, _) in enumerate(pool) if used + size <= BLOCK]

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .batches import BLOCK, USER_WEIGHT
+from .corpus import TESTED
 from .score import by_skill
-from .skills import SKILLS
+from .tokenizer import CONTEXT
 from .train import Plan, Trained
 
 _HEAD = """\
@@ -60,8 +62,8 @@ wording and content that the training text leaves out. Measure again with `pytho
 
 _TAIL = """
 It also makes small talk: greetings, questions about itself, feelings, jokes, things you told it earlier in the same
-chat ("My name is Anna." ... "What is my name?"), and system prompts that give it a name or a way of speaking ("Your name
-is Max", "Talk like a pirate", "Answer in one word").
+chat ("My name is Anna." ... "What is my name?"), and system prompts that give it a name or a way of speaking ("Your
+name is Max", "Talk like a pirate").
 
 ## Limits
 
@@ -95,15 +97,13 @@ def _numbers(folder: Path, parameters: int) -> str:
 
 def write_card(folder: Path, plan: Plan, trained: Trained, scored: list[dict[str, Any]]) -> None:
     """Writes README.md beside the model."""
-    from .batches import BLOCK, USER_WEIGHT
-    from .tokenizer import CONTEXT
-
     table = by_skill(scored)
     lines = []
-    for skill in SKILLS:
+    for skill in TESTED:
         first = next(row for row in scored if row["skill"] == skill.name and row["exact"])
         question, answer = (_cell(message["content"]) for message in first["messages"])
-        cells = (skill.name, table[skill.name]["rows"], f"{table[skill.name]['exact']:.1%}", skill.about, question, answer)
+        cell = table[skill.name]
+        cells = (skill.name, cell["rows"], f"{cell['exact']:.1%}", skill.about, question, answer)
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     lines.append(f"| **all** | {table['all']['rows']} | **{table['all']['exact']:.1%}** | | | |")
     text = _HEAD + _numbers(folder, trained.parameters)

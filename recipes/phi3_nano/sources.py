@@ -29,6 +29,14 @@ def sections(name: str) -> dict[str, tuple[str, ...]]:
 
 
 @cache
+def wordings(title: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """A section of wordings.txt: the templates of a first question, and those of a follow-up."""
+    lines = sections("wordings.txt")[title]
+    first = tuple(line for line in lines if not line.startswith("~ "))
+    return first, tuple(line[2:] for line in lines if line.startswith("~ "))
+
+
+@cache
 def pairs(title: str) -> dict[str, str]:
     """A section of pairs.txt as a mapping from left to right."""
     cells = ";".join(sections("pairs.txt")[title]).split(";")
@@ -122,8 +130,50 @@ def exchanges() -> dict[str, Exchange]:
             said, answer = text.split(" -> ")
             current[2].append((said, answer))
         else:
-            current[">" != mark].append(text)
+            current[0 if mark == ">" else 1].append(text)
     return {
         name: Exchange(name, tuple(users), tuple(answers), tuple(follow_ups))
         for name, (users, answers, follow_ups) in parts.items()
     }
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something a user may tell the model and ask about later; `{v}` stands for it."""
+
+    name: str
+    wordings: tuple[str, ...]
+    reply: str
+    questions: tuple[str, ...]
+    answer: str
+
+
+@cache
+def told() -> tuple[Told, ...]:
+    """The sections of told.txt, the user's name first."""
+    parts: dict[str, dict[str, list[str]]] = {}
+    current: dict[str, list[str]] = {}
+    for line in _lines("told.txt"):
+        mark, text = line[0], line[2:]
+        if mark == "#":
+            current = parts[text] = {">": [], "<": [], "?": [], "=": []}
+        else:
+            current[mark].append(text)
+    return tuple(
+        Told(name, tuple(lines[">"]), lines["<"][0], tuple(lines["?"]), lines["="][0]) for name, lines in parts.items()
+    )
+
+
+@dataclass(frozen=True)
+class Style:
+    """A system prompt and how sentences and single words are then said; `{text}` is the plain answer."""
+
+    prompt: str
+    sentence: str
+    phrase: str
+
+
+@cache
+def styles() -> tuple[Style, ...]:
+    """The rows of styles.txt."""
+    return tuple(Style(*line.split(" => ")) for line in _lines("styles.txt")[1:])

@@ -12,7 +12,8 @@ CONTEXT = 1024
 BOS, PAD, UNK = "<s>", "<|endoftext|>", "<unk>"
 STOPS = ("<|endoftext|>", "<|assistant|>", "<|end|>")
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
     "{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}"
     "{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
@@ -24,7 +25,8 @@ _ADDED = (
     ("<unk>", False, True), ("<s>", False, True), ("</s>", True, False), ("<|endoftext|>", False, True),
     ("<|assistant|>", True, True), ("<|placeholder1|>", True, True), ("<|placeholder2|>", True, True),
     ("<|placeholder3|>", True, True), ("<|placeholder4|>", True, True), ("<|system|>", True, True),
-    ("<|end|>", True, True), ("<|placeholder5|>", True, True), ("<|placeholder6|>", True, True), ("<|user|>", True, True),
+    ("<|end|>", True, True), ("<|placeholder5|>", True, True), ("<|placeholder6|>", True, True),
+    ("<|user|>", True, True),
 )  # fmt: skip
 
 
@@ -60,7 +62,12 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "add_eos_token": False,
         "added_tokens_decoder": {
             str(tokenizer.token_to_id(text)): {
-                "content": text, "lstrip": False, "normalized": False, "rstrip": rstrip, "single_word": False, "special": special,
+                "content": text,
+                "lstrip": False,
+                "normalized": False,
+                "rstrip": rstrip,
+                "single_word": False,
+                "special": special,
             }
             for text, rstrip, special in _ADDED
         },
@@ -73,7 +80,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
         "padding_side": "left",
         "tokenizer_class": "PreTrainedTokenizerFast",
         "unk_token": UNK,
-    }  # fmt: skip
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, "utf-8")
 

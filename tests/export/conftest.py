@@ -25,7 +25,10 @@ class Exported:
         self.reporter = RecordingReporter()
         self.results: dict[str, dict[str, Any]] = {
             precision: export(
-                ExportConfig(model="tuned", precision=precision), self.workspace, self.reporter, job_dir=root / "job"
+                ExportConfig(model="tuned", precision=precision, parity_rows=2),
+                self.workspace,
+                self.reporter,
+                job_dir=root / "job",
             )
             for precision in ("int4", "int8", "fp32")
         }

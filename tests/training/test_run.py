@@ -131,7 +131,7 @@ def test_watching_does_not_change_the_losses(whole_run: Run, new_run: NewRun):
 
 def test_stopped_and_resumed_equals_uninterrupted(whole_run: Run, new_run: NewRun):
     run = new_run()
-    stopped = run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 5)
+    stopped = run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 4)
     assert (stopped["status"], stopped["steps"]) == ("stopped", 5)
     assert not (run.folder / "adapter").exists()
     finished = run.go(resume=True)
@@ -144,7 +144,7 @@ def test_stopped_and_resumed_equals_uninterrupted(whole_run: Run, new_run: NewRu
 
 def test_an_altered_checkpoint_is_passed_over_and_the_result_is_the_same(whole_run: Run, new_run: NewRun):
     run = new_run()
-    run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 5)
+    run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 4)
     # A pickle that was swapped must not even be opened.
     (run.folder / "checkpoints" / "checkpoint-5" / "optimizer.pt").write_bytes(b"no pickle")
     finished = run.go(resume=True)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from zlib import crc32
 
 from ..grammar import expand, spoken
+from ..sources import wordings
 
 Slots: TypeAlias = dict[str, str]
 Fact: TypeAlias = Callable[[Random], tuple[Slots, str]]
@@ -40,6 +41,12 @@ class Task:
     follow_ups: tuple[str, ...] = ()
     verbatim: bool = False
 
+    @classmethod
+    def worded(cls, title: str, fact: Fact, *, verbatim: bool = False) -> "Task":
+        """A task with the wordings that data/wordings.txt has under this title."""
+        first, follow_ups = wordings(title)
+        return cls(first, fact, follow_ups, verbatim)
+
     def draw(self, rng: Random, *, held_out: bool = False) -> tuple[str, str]:
         """A prompt of the wanted side and its answer."""
         while True:
@@ -61,12 +68,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Skill:
-    """A named ability: one sentence for the model card, its tasks and its weight in the corpus."""
+    """A named ability: one sentence for the model card, its tasks and its weight in the broad and in the late text.
+
+    A skill whose late weight is 0 is exercise only: it is neither tested nor promised.
+    """
 
     name: str
     about: str
     tasks: tuple[Task, ...]
     weight: float = 1.0
+    late_weight: float = 1.0
 
     def draw(self, rng: Random, *, held_out: bool = False) -> tuple[str, str]:
         """A prompt of one of the tasks and its answer."""

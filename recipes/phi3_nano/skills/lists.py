@@ -6,9 +6,19 @@ from ..sources import names, things
 from .base import Fact, Skill, Slots, Task
 
 _WORDS = tuple(dict.fromkeys(word for words in things().values() for word in words if word.isalpha()))
-_ITEMS = (*_WORDS, *(name for name in names("people")))
+_ITEMS = (*_WORDS, *names("people"))
 _PLACES = {"first": 0, "second": 1, "third": 2, "fourth": 3, "last": -1}
-_SYLLABLES = "ba be bi bo ka ke ki ko la le li lo ma me mi mo na ne no ra re ri ro sa se so ta te ti to va ve wa za zo".split()
+_SYLLABLES = names("syllables")
+_CLEAR_KINDS = [kind for kind in things() if kind not in {"gem", "device", "room", "shape"}]
+_ALIKE: tuple[set[str], ...] = (
+    {"animal", "bird", "fish", "insect"},
+    {"food", "drink"},
+    {"food", "fruit"},
+    {"food", "vegetable"},
+    {"fruit", "vegetable"},
+    {"tree", "fruit"},
+    {"tree", "flower"},
+)
 _JOINTS = (", ", ", ", ", ", " ", ",")
 
 
@@ -38,9 +48,9 @@ def _count(rng: Random) -> tuple[Slots, str]:
 
 
 def _odd_one(rng: Random) -> tuple[Slots, str]:
-    common, other = rng.sample([kind for kind in things() if kind not in {"gem", "device", "room", "shape"}], 2)
-    while {common, other} <= {"animal", "bird", "fish", "insect"} or {common, other} in ({"tree", "flower"}, {"fruit", "vegetable"}, {"food", "drink"}, {"tree", "fruit"}, {"food", "vegetable"}, {"food", "fruit"}):  # fmt: skip
-        common, other = rng.sample([kind for kind in things() if kind not in {"gem", "device", "room", "shape"}], 2)
+    common, other = rng.sample(_CLEAR_KINDS, 2)
+    while any({common, other} <= alike for alike in _ALIKE):
+        common, other = rng.sample(_CLEAR_KINDS, 2)
     odd = rng.choice(things()[other])
     items = [*rng.sample(things()[common], 3), odd]
     rng.shuffle(items)
@@ -57,29 +67,31 @@ def _phrase(rng: Random) -> tuple[Slots, str]:
     return {"x": text}, text
 
 
-def _picks(place: str) -> Task:
-    ends = ("which [word|item|one] is [the|] {place}: {list}", "{list}: [which one is|what is] [the|] {place}", "which [word|item|one] comes {place}: {list}")
-    return Task(("what is the {place} [word|item|thing|one] in [this list|the list|]: {list}", "[name|say|give me|tell me|pick|repeat] the {place} [word|item|thing|one]: {list}",
-                 "the {place} [word|item] of {list}", "[name|give me|tell me] the {place} [word|item] [of|in|from] [the list|]: {list}", "{place} [word|item]: {list}",
-                 "[here is a list|list]: {list}. what is the {place} [word|item|one]", "what is the {place} [word|item|one] [of|in] {list}", *ends), _item(place), verbatim=True)  # fmt: skip
-
-
 SKILLS = (
-    Skill("item of a list", "gives the first, second, third or last word of a short list in the prompt", (
-        _picks("first"), _picks("last"), _picks("second"), _picks("third"),
-    ), 3.0),
-    Skill("counting a list", "counts the words of a list of one to seven in the prompt", (
-        Task(("how many [words|items|things] are [there|here|in this list|in the list]: {list}", "count the [words|items|things]: {list}", "count these [words|items|]: {list}", "{list}: how many [words|items|things] is that",
-              "how many [words|items|things] [do you see|are these|is this]: {list}", "how long is this list: {list}", "[here is a list|list]: {list}. how many [words|items] are in it",
-              "tell me how many [words|items|things] there are: {list}", "count: {list}"), _count, verbatim=True),
-    ), 2.2),
-    Skill("odd one out", "finds the word that does not belong with three others", (
-        Task(("which [word|one|thing|of these] does not [belong|fit|belong here|fit in]: {list}", "[find|name|pick|tell me|which is|what is] the odd one out: {list}", "odd one out: {list}", "{list}: which [one|word] does not [fit|belong]",
-              "which [word|one] is different: {list}", "which [word|one] is the odd one [out|] [of|in|among]: {list}", "what does not belong [here|]: {list}", "one word does not fit, which one: {list}",
-              "who is the odd one out: {list}"), _odd_one, verbatim=True),
-    ), 3.0),
-    Skill("repeating", "repeats one to four given words", (
-        Task(("[repeat|say|copy|write|echo|repeat after me|say after me|please repeat|print|type]: {x}", "[repeat|copy|echo] this: {x}", "[repeat|copy] [the words|these words|the word|the text]: {x}", "say this: {x}",
-              "[please|can you] [repeat|copy|echo] {x}", "repeat {x}", "can you say: {x}", "say this [again|back to me]: {x}", "write down: {x}", "copy {x}"), _phrase, verbatim=True),
-    ), 2.4),
-)  # fmt: skip
+    Skill(
+        "item of a list",
+        "gives the first, second, third or last word of a short list in the prompt",
+        tuple(
+            Task.worded("item of a list", _item(place), verbatim=True) for place in ("first", "last", "second", "third")
+        ),
+        3.0,
+    ),
+    Skill(
+        "counting a list",
+        "counts the words of a list of one to seven in the prompt",
+        (Task.worded("counting a list", _count, verbatim=True),),
+        2.2,
+    ),
+    Skill(
+        "odd one out",
+        "finds the word that does not belong with three others",
+        (Task.worded("odd one out", _odd_one, verbatim=True),),
+        3.0,
+    ),
+    Skill(
+        "repeating",
+        "repeats one to four given words",
+        (Task.worded("repeating", _phrase, verbatim=True),),
+        2.4,
+    ),
+)

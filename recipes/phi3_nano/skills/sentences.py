@@ -39,21 +39,28 @@ def _answer(rng: Random) -> tuple[Slots, str]:
 
 
 SKILLS = (
-    Skill("topic of a sentence", "names the topic of a sentence: " + ", ".join(topic for topic, _ in _TOPICS), (
-        Task(("what is the topic of this [sentence|text|]: {x}", "[name|tell me|give me|find|say] the topic: {x}", "topic: {x}", "what is this about: {x}", "topic of this sentence: {x}",
-              "what is this [sentence|text] about: {x}", "which topic is this: {x}", "{x} What is the topic?", "{x} What is this about?", "this sentence is about what: {x}", "in one word, what is this about: {x}"),
-             _topic, verbatim=True),
-    ), 3.0),
-    Skill("shop requests", "names in one or two words what a customer of a device shop asks about", (
-        Task(("what does this customer [ask about|want|need]: {x}", "what is the customer asking about: {x}", "customer: {x} What is it about?", "label this [question|message|request]: {x}",
-              "what is this [request|message|question] about: {x}", "sort this [request|customer message|message]: {x}", "[request|message]: {x}", "which [label|intent] fits: {x}", "name the request: {x}"),
-             _label, verbatim=True),
-    ), 3.0),
-    Skill("device help", "answers a question about an everyday device with one friendly sentence", (
-        Task(("{x}",), _answer, verbatim=True),
-    ), 8.0),
-    Skill("what they want", "says in one sentence what a customer wants", (
-        Task(("what does the customer want to [know|hear]: {x}", "in one sentence, what does [this person|the customer] want: {x}", "say what the customer wants: {x}", "explain this request: {x}",
-              "put this in other words: {x}", "say it in other words: {x}", "what does this person want to know: {x}"), _want, verbatim=True),
-    ), 3.0),
-)  # fmt: skip
+    Skill(
+        "topic of a sentence",
+        "names the topic of a sentence: " + ", ".join(topic for topic, _ in _TOPICS),
+        (Task.worded("topic of a sentence", _topic, verbatim=True),),
+        3.0,
+    ),
+    Skill(
+        "shop requests",
+        "names in one or two words what a customer of a device shop asks about",
+        (Task.worded("shop requests", _label, verbatim=True),),
+        3.0,
+    ),
+    Skill(
+        "device help",
+        "answers a question about an everyday device with one friendly sentence",
+        (Task.worded("device help", _answer, verbatim=True),),
+        8.0,
+    ),
+    Skill(
+        "what they want",
+        "says in one sentence what a customer wants",
+        (Task.worded("what they want", _want, verbatim=True),),
+        3.0,
+    ),
+)
