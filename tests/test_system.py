@@ -39,7 +39,8 @@ def test_a_lock_is_free_when_its_holder_is_dead(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     code = (
         "import sys, pathlib; from phi3tune.system import FolderLock\n"
-        "lock = FolderLock(pathlib.Path(sys.argv[1]))\nassert lock.acquire(); print('held', flush=True); sys.stdin.read()"
+        "lock = FolderLock(pathlib.Path(sys.argv[1]))\n"
+        "assert lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

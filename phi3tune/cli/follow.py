@@ -100,9 +100,9 @@ class Printer:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Progress):
             eta = "" if event.eta_seconds is None else f", {duration(event.eta_seconds)} left"
-            line = f"{event.done:,}/{event.total:,} {event.unit}{eta}"
+            progress = f"{event.done:,}/{event.total:,} {event.unit}{eta}"
             if self._live:
-                sys.stderr.write(f"\r\033[K{line}")
+                sys.stderr.write(f"\r\033[K{progress}")
                 sys.stderr.flush()
             return
         if self._live:

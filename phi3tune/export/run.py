@@ -20,6 +20,7 @@ from phi3tune.engines.folders import read_json
 from phi3tune.engines.models import ModelRef, resolve, verify
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
+from phi3tune.evaluation.scoring import threads_for
 from phi3tune.events import Notice, Phase, Reporter
 from phi3tune.export import merge, onnx, parity
 from phi3tune.paths import Workspace, new_folder, slug, sweep_temporary, write_json
@@ -143,9 +144,9 @@ def _compare(
     weights: Path, folder: Path, chats: list[Conversation], precision: Precision, reporter: Reporter
 ) -> dict[str, Any]:
     # In float32 whatever the device: it is the measure for a build of the same precision.
-    merged = TorchEngine(weights, dtype=torch.float32)
+    merged = TorchEngine(weights, dtype=torch.float32, threads=threads_for(weights))
     try:
-        build = open_engine(ModelRef(str(folder), precision, "onnxruntime-genai", folder))
+        build = open_engine(ModelRef(str(folder), precision, "onnxruntime-genai", folder), threads=threads_for(folder))
         try:
             report = parity.compare(merged, build, chats, precision, reporter)
         finally:

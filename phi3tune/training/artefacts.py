@@ -50,7 +50,7 @@ def save_model(model: PreTrainedModel | PeftModel, folder: Path) -> None:
     if isinstance(model, PeftModel):
         # "auto" would look the base up on the Hub, to see whether its vocabulary was changed.
         model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink()  # a form that nobody filled in
+        (folder / "README.md").unlink(missing_ok=True)  # a form that nobody filled in
     else:
         model.save_pretrained(folder)
 

@@ -12,7 +12,7 @@ from phi3tune.chat import Renderer
 from phi3tune.config import TrainConfig
 from phi3tune.engines import models
 from phi3tune.errors import UserError
-from phi3tune.events import Event, Phase, Reporter, Resumed, read_events
+from phi3tune.events import Event, Notice, Phase, Reporter, Resumed, read_events
 from phi3tune.paths import Workspace, write_json
 from phi3tune.training import checkpoints, settings, summary
 
@@ -65,8 +65,9 @@ def train(
     artefacts.record_base(run_dir, ref.ref, base)
     torch.set_num_threads(system.cores())
     device = choose_device()
-    rate = settings.learning_rate(config, json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"])
-    micro = settings.micro_batch(config.batch_size, rows.mean_tokens, max_length)
+    rate = _learning_rate(config, base, history)
+    pass_tokens = min(max_length, settings.CPU_PASS_TOKENS) if device.type == "cpu" else max_length
+    micro = settings.micro_batch(config.batch_size, rows.mean_tokens, pass_tokens)
     trainer = build(
         config,
         run_dir,
@@ -87,7 +88,13 @@ def train(
 
     history.emit(Phase(name="training"))
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.go(checkpoint)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"the GPU's memory ran out at step {trainer.state.global_step + 1}; use --gradient-checkpointing, "
+            f"a smaller --max-length than {config.max_length} or a smaller model"
+        ) from None
     seconds = time.monotonic() - started
 
     if not watch.stopped:
@@ -131,6 +138,15 @@ def _rows(
         reporter.emit(notice)
     held_out, _ = settings.learnable(dataset.parts["validation"], renderer, max_length, max_unlearnable_share=None)
     return rows, held_out, max_length
+
+
+def _learning_rate(config: TrainConfig, base: Path, reporter: Reporter) -> float:
+    width = json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"]
+    rate = settings.learning_rate(config, width)
+    if config.learning_rate is None:
+        message = f"learning rate {rate:g}, chosen for {config.method} on a model of width {width}"
+        reporter.emit(Notice(level="info", code="learning_rate_chosen", message=message))
+    return rate
 
 
 def _resume_point(run_dir: Path, reporter: Reporter) -> Path | None:

@@ -16,6 +16,8 @@ NAMED_ROWS = 5
 LOGGED_POINTS = 400
 EVALUATIONS = 5
 CHECKPOINTS = 10
+# A packed row's attention costs the square of its length; on a CPU nothing is gained from longer ones.
+CPU_PASS_TOKENS = 256
 
 
 def learning_rate(config: TrainConfig, hidden_size: int) -> float:
@@ -33,9 +35,9 @@ def learning_rate(config: TrainConfig, hidden_size: int) -> float:
     return float(f"{min(max(rate, 1e-6), 5e-3):.2e}")
 
 
-def micro_batch(batch_size: int, mean_tokens: float, max_length: int) -> int:
-    """Conversations per forward pass: the largest divisor of `batch_size` that averages `max_length` tokens or less."""
-    fitting = max(1, int(max_length // mean_tokens))
+def micro_batch(batch_size: int, mean_tokens: float, pass_tokens: int) -> int:
+    """Conversations per forward pass: the largest divisor of `batch_size` that averages `pass_tokens` or less."""
+    fitting = max(1, int(pass_tokens // mean_tokens))
     return max(size for size in range(1, min(batch_size, fitting) + 1) if batch_size % size == 0)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedModel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerState
+from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
 from datasets import Dataset
@@ -42,6 +43,16 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.totals = Totals()
         self.grad_norm = 0.0
+
+    def go(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a verified checkpoint or from the start."""
+        if checkpoint is not None:
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if state.global_step >= state.max_steps:  # `train` would take one step too many
+                self._load_from_checkpoint(str(checkpoint))
+                self.state = state
+                return
+        self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     def compute_loss(
         self,
@@ -105,6 +116,7 @@ def build(
     device: torch.device,
 ) -> PhiTrainer:
     """A trainer on the whole weights in `base`, known to others as `ref`; `micro` conversations per forward pass."""
+    logging.disable_progress_bar()  # the last lines of a worker's log tell why it died
     rows = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
     trainer = PhiTrainer(
         # The class is named, so that a config's `auto_map` is never followed.

@@ -84,7 +84,9 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
         return gr.Number(value=default, precision=0 if kind is int else None, step=step, **common)
     # An empty number box shows 0 in Gradio, so that what may be left out is typed as text.
     text = ",".join(f"{key}={value}" for key, value in default.items()) if isinstance(default, dict) else default
-    return gr.Textbox(value=text or "", placeholder="automatic" if optional or kind is not str else None, **common)
+    lines = 4 if _extra(info)["unit"] == "text" else 1
+    hint = "automatic" if optional or kind is not str else None
+    return gr.Textbox(value=text or "", placeholder=hint, lines=min(lines, 2), max_lines=lines, **common)
 
 
 def read(config: type[C], names: Sequence[str], values: Sequence[Any], **more: Any) -> C:

@@ -11,6 +11,7 @@ from pathlib import Path
 from phi3tune import system
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
+from phi3tune.ui.guard import LOCAL_NAMES, Guard
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
 MAX_FILE_SIZE = "1gb"
@@ -34,6 +35,8 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     # Read by Gradio and the Hub client when they are imported.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    from starlette.middleware import Middleware
+
     from phi3tune.ui.page import create_ui
     from phi3tune.ui.theme import CSS_FILE, theme
 
@@ -54,6 +57,7 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
+        app_kwargs={"middleware": [Middleware(Guard, local=host in LOCAL_NAMES)]},
     )
 
 

@@ -20,7 +20,9 @@ def pane(of: Pane, hint: str) -> str:
 
 def _turn(turn: Turn, *, pending: bool, statistics: bool) -> str:
     if turn.role == "user":
-        return f'<article class="pt-turn pt-user"><h4>You</h4><div class="pt-text">{esc(turn.text)}</div></article>'
+        return (
+            f'<article class="pt-turn pt-user user"><h4>You</h4><div class="pt-text">{esc(turn.text)}</div></article>'
+        )
     head = f"<h4>{esc(turn.model or 'Model')}{COPY if turn.text and not pending else ''}</h4>"
     body = answer_text(turn.text) if turn.text else ""
     if pending:
@@ -30,7 +32,7 @@ def _turn(turn: Turn, *, pending: bool, statistics: bool) -> str:
     elif not turn.text:
         body += '<p class="pt-sub">No text.</p>'
     below = f'<p class="pt-sub pt-stats">{esc(stats(turn))}</p>' if statistics and stats(turn) else ""
-    return f'<article class="pt-turn pt-model">{head}{body}{below}</article>'
+    return f'<article class="pt-turn pt-model bot">{head}{body}{below}</article>'
 
 
 def stats(turn: Turn) -> str:

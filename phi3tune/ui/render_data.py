@@ -76,7 +76,7 @@ def rows(part: Sequence[Conversation], total: int) -> str:
         ]
         for place, row in enumerate(shown, 1)
     ]
-    return table([Column("Row", numeric=True), Column("Chat", html=True)], body, caption=caption)
+    return table([Column("Row", numeric=True), Column("Chat", html=True, wide=True)], body, caption=caption)
 
 
 def tokens(renderer: Renderer, row: Conversation, max_length: int, place: int, total: int) -> str:

@@ -100,17 +100,14 @@ def _ending(job: JobView) -> str:
         text = f"Finished after {counted(int(job.result.get('steps', job.step)), 'step')}."
         return notice("good", text, "Compare it with the base to see what it learned.")
     if job.state == "stopped":
-        where = f"Stopped; a checkpoint of step {job.resume_step} is kept." if job.resume_step else "Stopped."
-        return notice("info", f"{where} {_sentence(job.reason)}".strip(), "Resume goes on from there.")
+        kept = f"a checkpoint of step {job.resume_step} is kept" if job.resume_step else "there is no checkpoint yet"
+        reason = job.reason or "stopped"
+        return notice("info", f"{reason[:1].upper()}{reason[1:]}; {kept}.", "Resume goes on from there.")
     if job.state == "failed":
         return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
     if job.not_responding:
         return notice("warning", "The worker is there but has not answered for a while.", "Stop it now if it stays so.")
     return ""
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def samples(found: Sequence[Sample]) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from phi3tune import data
 from phi3tune.chat import Renderer
@@ -32,6 +31,7 @@ class DataCard:
     dataset: gr.Dropdown
     upload: gr.File
     fields: dict[str, forms.Widget]
+    details: gr.Column
     row: gr.Number
     summary: gr.HTML
     rows: gr.HTML
@@ -39,8 +39,9 @@ class DataCard:
     lengths: gr.HTML
 
     @property
-    def shown(self) -> list[Component]:
-        return [self.summary, self.rows, self.tokens, self.lengths]
+    def shown(self) -> list[Any]:
+        """Everything that a look at the data changes."""
+        return [self.summary, self.rows, self.tokens, self.lengths, self.details]
 
 
 def build() -> DataCard:
@@ -67,7 +68,7 @@ def build() -> DataCard:
         with gr.Accordion("Columns and division into parts", open=False, elem_id="data-settings"), gr.Row():
             fields = {name: forms.widget(TrainConfig, name, min_width=220) for name in FIELDS}
         summary = gr.HTML(empty(HINT), elem_id="data-summary")
-        with gr.Tabs(elem_classes="pt-inner"):
+        with gr.Column(visible=False, elem_id="data-details") as details, gr.Tabs():
             with gr.Tab("Rows"):
                 rows = gr.HTML(elem_id="data-rows")
             with gr.Tab("Tokens"):
@@ -75,47 +76,55 @@ def build() -> DataCard:
                 tokens = gr.HTML(elem_id="data-tokens")
             with gr.Tab("Lengths"):
                 lengths = gr.HTML(elem_id="data-lengths")
-    return DataCard(dataset, upload, fields, row, summary, rows, tokens, lengths)
+    return DataCard(dataset, upload, fields, details, row, summary, rows, tokens, lengths)
+
+
+@dataclass(frozen=True)
+class Look:
+    """HTML of what there is to see of a dataset; without rows where it cannot be used."""
+
+    summary: str
+    rows: str = ""
+    tokens: str = ""
+    lengths: str = ""
 
 
 @lru_cache(maxsize=2)
-def _loaded(config: str, root: Path) -> data.Dataset:
-    """A dataset, read once for a page of it after the other. `config` is JSON, as a cache needs a key."""
-    return data.load(DatasetConfig.model_validate_json(config), Workspace(root))
+def _read(config: str, root: Path, tokenizer: Path, max_length: int) -> tuple[data.Dataset, Renderer, data.DataReport]:
+    """A dataset as a model sees it, kept while a person leafs through it. `config` is JSON: a cache needs a key."""
+    found = data.load(DatasetConfig.model_validate_json(config), Workspace(root))
+    renderer = Renderer.load(tokenizer)
+    return found, renderer, data.report(found, renderer, max_length)
 
 
 def look(
     dataset: object, model: object, max_length: object, row: object, values: Sequence[Any], workspace: Workspace
-) -> tuple[str, str, str, str]:
-    """HTML of the summary, the rows, the tokens of one row, and the lengths.
+) -> Look:
+    """The dataset of the form as its model sees it, row number `row` (from 1) token by token.
 
     Mistakes in the data and in the settings are part of the answer: they are shown where they were made.
     """
+    if not dataset:
+        return Look(empty(HINT))
     if not model:
-        return notice("info", "Choose a base model to see how it reads this dataset."), "", "", ""
+        return Look(notice("info", "Choose a base model to see how it reads this dataset."))
     try:
-        config = forms.read(DatasetConfig, FIELDS, values, dataset=known_dataset(dataset, workspace))
-        limit = TrainConfig.model_validate({"max_length": max_length}).max_length
-        reader = Renderer.load(models.resolve(str(model), workspace).tokenizer)
-        found = _loaded(config.model_dump_json(), workspace.root)
+        names, chosen = [*FIELDS, "max_length"], known_dataset(dataset, workspace)
+        config = forms.read(TrainConfig, names, [*values, max_length], dataset=chosen)
+        tokenizer = models.resolve(str(model), workspace).tokenizer
+        settings = config.model_dump_json(include=set(DatasetConfig.model_fields))
+        found, renderer, report = _read(settings, workspace.root, tokenizer, config.max_length)
     except DataError as error:
-        return (
-            notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.")
-            + (render_data.problems(error.problems)),
-            "",
-            "",
-            "",
-        )
-    except (UserError, ValueError) as error:
-        return notice("bad", str(error)), "", "", ""
-    report = data.report(found, reader, limit)
+        text = notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.")
+        return Look(text + render_data.problems(error.problems))
+    except UserError as error:
+        return Look(notice("bad", str(error)))
     part = found.parts["train"]
-    place = min(max(0, int(row) - 1), len(part) - 1) if isinstance(row, int | float) else 0
-    chosen = part[place]
-    return (
+    place = min(max(1, int(row)), len(part)) if isinstance(row, int | float) else 1
+    return Look(
         render_data.summary(report) + render_data.problems(report.problems),
         render_data.rows(part, len(part)),
-        render_data.tokens(reader, chosen, limit, place + 1, len(part)),
+        render_data.tokens(renderer, part[place - 1], config.max_length, place, len(part)),
         render_data.lengths(report),
     )
 
@@ -125,8 +134,15 @@ def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, worksp
     fields = list(card.fields.values())
     inputs = [card.dataset, model, max_length, card.row, *fields]
 
-    def show(dataset: object, model: object, max_length: object, row: object, *values: Any) -> tuple[str, ...]:
-        return look(dataset, model, max_length, row, values, workspace) if dataset else (empty(HINT), "", "", "")
+    def show(dataset: object, model: object, max_length: object, row: object, *values: Any) -> Updates:
+        seen = look(dataset, model, max_length, row, values, workspace)
+        return {
+            card.summary: seen.summary,
+            card.rows: seen.rows,
+            card.tokens: seen.tokens,
+            card.lengths: seen.lengths,
+            card.details: gr.Column(visible=bool(seen.rows)),
+        }
 
     def store(path: str | None) -> Updates:
         if not path:

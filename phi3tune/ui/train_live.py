@@ -25,7 +25,7 @@ TITLES = {
     "learning_rate": "Learning rate",
     "grad_norm": "Gradient norm",
 }
-FORMATS = {"token_accuracy": ".0%", "learning_rate": ".1e"}
+FORMATS = {"token_accuracy": ".1%", "learning_rate": ".1e"}
 OPEN_ROW = (
     "element.addEventListener('click', e => { const run = e.target.closest('[data-run]');"
     " if (run) trigger('click', {run: run.dataset.run}); })"
@@ -82,8 +82,10 @@ class LiveCard:
             builds = render_builds.exports(live.exports_of(job.id, workspace)) if job.state == "completed" else ""
             new[self.export_status] = (builds, builds)
         new |= self._switches(job)
+        charted = log is not None and bool(log.metrics)
+        new[self.curves] = (charted, gr.Column(visible=charted))
         updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}
-        if job is None or log is None:
+        if job is None or log is None or not log.metrics:
             return updates
         if cursor.chart_due(job.id, log.version, smoothing, ended=not job.active):
             updates |= {plot: charts.frame(log.metrics, name, smoothing) for name, plot in self.plots.items()}
@@ -102,7 +104,6 @@ class LiveCard:
             button: (wanted, gr.Button(visible=wanted)) for button, wanted in visible.items()
         }
         new[self.after] = (state == "completed", gr.Column(visible=state == "completed"))
-        new[self.curves] = (job is not None, gr.Column(visible=job is not None))
         return new
 
 

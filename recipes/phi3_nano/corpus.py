@@ -11,7 +11,7 @@ from .skills import SKILLS, Skill, plain
 BROAD_CONVERSATIONS = 65_000
 """After so many conversations the text narrows to the skills that are tested."""
 
-TESTED = tuple(skill for skill in SKILLS if skill.late_weight)
+TESTED = tuple(skill for skill in SKILLS if skill.tested)
 
 _ONE_WORD_NAMES = {"capital cities", "opposites", "colours", "kinds of things", "days", "months", "young animals"}
 _SHORT = tuple(skill for skill in SKILLS if skill.name in _ONE_WORD_NAMES)
@@ -86,7 +86,7 @@ def _test_prompts(skill: Skill, wanted: int, rng: Random) -> list[tuple[str, str
     return list(drawn.items())
 
 
-def test_rows(seed: int, per_skill: int = 16) -> list[dict[str, object]]:
+def test_rows(seed: int, per_skill: int = 25) -> list[dict[str, object]]:
     """The held-out questions of every tested skill, as rows of a messages JSONL file."""
     rng = Random(f"test {seed}")
     return [
@@ -94,4 +94,3 @@ def test_rows(seed: int, per_skill: int = 16) -> list[dict[str, object]]:
         for skill in TESTED
         for prompt, answer in _test_prompts(skill, per_skill, rng)
     ]
-

@@ -26,8 +26,8 @@ class Plan:
     the rest, which fall to zero over the last `cooldown` share of the steps."""
 
     seed: int = 0
-    steps: int = 4000
-    cooldown: float = 0.3
+    steps: int = 2400
+    cooldown: float = 0.6
     rows: int = 8
     matrix_lr: float = 3e-3
     other_lr: float = 3e-3

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from phi3tune.engines.torch_engine import TorchEngine
-
-PROMPT = [32010, 6324, 727, 32007, 32001]
+from tests.fakes import tiny_phi3
 
 
 def random_adapter(folder: Path, base: Path, seed: int) -> Path:
@@ -42,13 +41,37 @@ def torch_engine(tiny_model: Path, adapters: dict[str, Path]) -> TorchEngine:
 
 
 @pytest.fixture(scope="session")
-def fp32_build(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stock builder's fp32 build of the tiny model."""
-    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+def build_fp32() -> Callable[[Path, Path], Path]:
+    """Makes the fp32 build of a checkpoint, in a folder `fp32` of the folder named second."""
 
-    folder = tmp_path_factory.mktemp("builds")
-    source, out, cache = str(tiny_model), folder / "fp32", str(folder / "cache")
-    options = parse_extra_options(None, source, str(out), "fp32", "cpu", cache, [])
-    create_model(None, source, str(out), "fp32", "cpu", cache, **options)
-    shutil.copy(tiny_model / "generation_config.json", out)
-    return out
+    def build(source: Path, folder: Path) -> Path:
+        from phi3tune.export import onnx
+
+        out = folder / "fp32"
+        out.mkdir(parents=True)
+        onnx.build(source, out, "fp32", folder)
+        return out
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def fp32_build(
+    tiny_model: Path, build_fp32: Callable[[Path, Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return build_fp32(tiny_model, tmp_path_factory.mktemp("builds"))
+
+
+@pytest.fixture(scope="session")
+def longrope_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Uses its long rotary factors from 32 tokens on."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "original_max_position_embeddings": 32,
+        "short_factor": [1.0] * 8,
+        "long_factor": [1.0 + n for n in range(8)],
+    }
+    folder = tmp_path_factory.mktemp("longrope") / "model"
+    return tiny_phi3(folder, original_max_position_embeddings=32, rope_parameters=rope)

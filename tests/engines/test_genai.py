@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as og
 import pytest
+import torch
 
 from phi3tune import system
 from phi3tune.engines.base import Chunk, Request, Sampling, collect
 from phi3tune.engines.genai import GenaiEngine
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
+from tests.fakes import tiny_phi3
 
 pytestmark = pytest.mark.slow
 PROMPT = [32010, 6324, 727, 32007, 32001]
@@ -107,6 +110,31 @@ def test_score_and_logits(engine: GenaiEngine, torch_engine: TorchEngine) -> Non
     np.testing.assert_allclose(*both, atol=1e-5)
     assert len(engine.score(ids[:1]).logprobs) == 0
     assert len(engine.score(ids[:65]).logprobs) == 64
+
+
+def test_longrope(longrope_model: Path, build_fp32: Callable[[Path, Path], Path], tmp_path: Path) -> None:
+    """Keys made with the short factors do not fit a sequence that has outgrown them."""
+    engine = GenaiEngine(build_fp32(longrope_model, tmp_path), threads=1)
+    reference = TorchEngine(longrope_model, dtype=torch.float32, threads=1)
+    prompt = some_ids(24)
+    for ids in (prompt, prompt[:10], some_ids(60)):  # crosses 32 tokens while decoding; goes back; starts beyond
+        ours, theirs = collect(engine.stream(greedy(ids, 20))), collect(reference.stream(greedy(ids, 20)))
+        assert ours.token_ids == theirs.token_ids
+        assert ours.usage.cached_tokens == 0
+    for count in (20, 200):
+        ids = some_ids(count)
+        np.testing.assert_allclose(engine.score(ids).logprobs, reference.score(ids).logprobs, atol=1e-4)
+
+
+def test_sliding_window(build_fp32: Callable[[Path, Path], Path], tmp_path: Path) -> None:
+    folder = tiny_phi3(tmp_path / "model", sliding_window=16)
+    engine = GenaiEngine(build_fp32(folder, tmp_path), threads=1)
+    reference = TorchEngine(folder, dtype=torch.float32, threads=1)
+    prompt = some_ids(100)
+    edited = [*prompt[:60], *some_ids(5, seed=1)]  # rewinds past the window
+    for ids in (prompt, edited):
+        assert collect(engine.stream(greedy(ids, 20))).token_ids == collect(reference.stream(greedy(ids, 20))).token_ids
+    np.testing.assert_allclose(engine.score(prompt).logprobs, reference.score(prompt).logprobs, atol=1e-4)
 
 
 def test_limits(engine: GenaiEngine) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -286,21 +286,28 @@ def test_list(base: Path, workspace: Workspace) -> None:
     assert all(resolve(name, workspace) == ref for name, ref in found.items())
 
 
-def test_list_is_cheap(base: Path, workspace: Workspace) -> None:
-    """The page lists models every second: no heavy import, and little work a model once the settings are known."""
-    for number in range(50):
+def test_list_is_cheap(base: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page lists models every second: no heavy import, and settings are read once."""
+    for number in range(20):
         run(workspace, f"run-{number}", base)
     code = (
         "import sys; from phi3tune.engines.models import list_models; from phi3tune.paths import Workspace; "
-        "assert len(list_models(Workspace.current())) >= 50; "
+        "assert len(list_models(Workspace.current())) >= 20; "
         "heavy = {'torch', 'transformers', 'numpy', 'onnxruntime_genai', 'peft'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
-    list_models(workspace)
-    start = time.process_time()
-    list_models(workspace)
-    assert time.process_time() - start < 0.2
+    before = list_models(workspace)
+    read: list[Path] = []
+    read_yaml = models.read_yaml
+    monkeypatch.setattr(models, "read_yaml", lambda path: read.append(path) or read_yaml(path))
+    assert list_models(workspace) == before
+    assert read == []
+    changed = workspace.runs / "run-3" / "run.yaml"
+    changed.write_text("model: phi3-nano\n")
+    os.utime(changed, ns=(1, 1))
+    assert list_models(workspace) != before
+    assert read == [changed]
 
 
 def test_verify(base: Path, workspace: Workspace) -> None:

@@ -245,14 +245,8 @@ def test_sliding_window(tmp_path: Path) -> None:
     ]
 
 
-def test_longrope_reads_anew_where_the_factors_change(tmp_path: Path) -> None:
-    factors = {"short_factor": [1.0] * 8, "long_factor": [1.0 + n for n in range(8)]}
-    rope = {"rope_type": "longrope", "type": "longrope", "rope_theta": 10000.0, **factors}
-    folder = tiny_phi3(
-        tmp_path / "long",
-        original_max_position_embeddings=32,
-        rope_parameters={**rope, "original_max_position_embeddings": 32, "partial_rotary_factor": 1.0},
-    )
+def test_longrope_reads_anew_where_the_factors_change(longrope_model: Path) -> None:
+    folder = longrope_model
     engine, prompt = tiny(folder), some_ids(24)
     answer = collect(engine.stream(greedy(prompt, 20)))  # crosses 32 while decoding
     assert list(answer.token_ids) == reference(folder, prompt, 20)

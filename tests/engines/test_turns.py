@@ -8,12 +8,12 @@ from phi3tune.engines.turns import Turns
 
 
 def test_first_come_first_served() -> None:
-    turns, served = Turns(), []
-    queued = threading.Semaphore(0)
+    turns = Turns()
+    served: list[tuple[int, bool]] = []
 
-    def customer(number: int) -> None:
-        def cancelled() -> bool:
-            queued.release()  # asked while waiting: so it stands in line
+    def customer(number: int, in_line: threading.Event) -> None:
+        def cancelled() -> bool:  # asked while waiting
+            in_line.set()
             return False
 
         with turns.take(cancelled) as mine:
@@ -22,16 +22,14 @@ def test_first_come_first_served() -> None:
     threads = []
     with turns.take():
         for number in range(5):
-            threads.append(threading.Thread(target=customer, args=(number,)))
+            in_line = threading.Event()
+            threads.append(threading.Thread(target=customer, args=(number, in_line)))
             threads[-1].start()
-            before = len(turns._line)
-            assert queued.acquire(timeout=5)
-            assert len(turns._line) >= before
+            assert in_line.wait(timeout=20)
         assert served == []
     for thread in threads:
-        thread.join(timeout=5)
-    assert sorted(served) == [(number, True) for number in range(5)]
-    assert [number for number, _ in served] == sorted(number for number, _ in served)
+        thread.join(timeout=20)
+    assert served == [(number, True) for number in range(5)]
 
 
 def test_giving_up_the_place() -> None:

@@ -1,6 +1,7 @@
 """What a run leaves behind and says, read off runs that the tests share."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,17 @@ def test_an_altered_checkpoint_is_passed_over_and_the_result_is_the_same(whole_r
     assert adapter_hash(run) == adapter_hash(whole_run)
 
 
+def test_a_run_killed_while_saving_is_only_saved_again(new_run: NewRun):
+    run = new_run(max_steps=9, sample_count=0)  # ends within an epoch
+    first = run.go()
+    adapter = adapter_hash(run)
+    shutil.rmtree(run.folder / "adapter")
+    again = run.go(resume=True)
+    assert not run.reporter.of(Metrics)
+    assert (again["steps"], again["train_loss"], again["eval_loss"]) == (9, first["train_loss"], first["eval_loss"])
+    assert adapter_hash(run) == adapter
+
+
 def test_resume_without_a_checkpoint_starts_over(new_run: NewRun):
     run = new_run(max_steps=2, sample_count=0)
     run.go(resume=True)
@@ -162,12 +174,14 @@ def test_resume_without_a_checkpoint_starts_over(new_run: NewRun):
     assert run.result["steps"] == 2
 
 
-def test_packed_and_padded_steps_are_the_same(new_run: NewRun):
-    runs = [new_run(max_steps=2, lora_dropout=0.0, sample_count=0, packing=packing) for packing in (True, False)]
+def test_packing_and_recomputing_do_not_change_the_losses(new_run: NewRun):
+    ways = ({}, {"packing": False}, {"gradient_checkpointing": True})
+    runs = [new_run(max_steps=2, lora_dropout=0.0, sample_count=0, **way) for way in ways]
     for run in runs:
         run.go()
-    packed, padded = (step_losses(run) for run in runs)
-    assert packed == pytest.approx(padded, rel=1e-5)
+    packed, padded, recomputed = (step_losses(run) for run in runs)
+    assert padded == pytest.approx(packed, rel=1e-5)
+    assert recomputed == pytest.approx(packed, rel=1e-5)
 
 
 def test_forged_roles_stay_text(new_run: NewRun, tiny_model: Path, monkeypatch: pytest.MonkeyPatch):

@@ -28,11 +28,11 @@ def test_learning_rate_follows_the_width():
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "mean_tokens", "max_length", "size"),
+    ("batch_size", "mean_tokens", "pass_tokens", "size"),
     [(16, 45.0, 1024, 16), (16, 300.0, 1024, 2), (12, 100.0, 500, 4), (16, 5000.0, 1024, 1), (7, 200.0, 1024, 1)],
 )
-def test_micro_batches_divide_the_batch(batch_size: int, mean_tokens: float, max_length: int, size: int):
-    assert micro_batch(batch_size, mean_tokens, max_length) == size
+def test_micro_batches_divide_the_batch(batch_size: int, mean_tokens: float, pass_tokens: int, size: int):
+    assert micro_batch(batch_size, mean_tokens, pass_tokens) == size
 
 
 def test_intervals_of_short_and_long_runs():

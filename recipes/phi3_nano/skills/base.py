@@ -68,16 +68,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Skill:
-    """A named ability: one sentence for the model card, its tasks and its weight in the broad and in the late text.
+    """A named ability: one sentence for the model card, its tasks, and its weights in the broad and in the late text.
 
-    A skill whose late weight is 0 is exercise only: it is neither tested nor promised.
+    A skill that is not `tested` is exercise only: the card does not promise it.
     """
 
     name: str
     about: str
     tasks: tuple[Task, ...]
-    weight: float = 1.0
-    late_weight: float = 1.0
+    weight: float
+    late_weight: float
+    tested: bool = True
 
     def draw(self, rng: Random, *, held_out: bool = False) -> tuple[str, str]:
         """A prompt of one of the tasks and its answer."""

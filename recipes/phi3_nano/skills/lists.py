@@ -75,23 +75,30 @@ SKILLS = (
             Task.worded("item of a list", _item(place), verbatim=True) for place in ("first", "last", "second", "third")
         ),
         3.0,
+        0,
+        False,
     ),
     Skill(
         "counting a list",
         "counts the words of a list of one to seven in the prompt",
         (Task.worded("counting a list", _count, verbatim=True),),
         2.2,
+        2.6,
     ),
     Skill(
         "odd one out",
         "finds the word that does not belong with three others",
         (Task.worded("odd one out", _odd_one, verbatim=True),),
         3.0,
+        0,
+        False,
     ),
     Skill(
         "repeating",
         "repeats one to four given words",
         (Task.worded("repeating", _phrase, verbatim=True),),
         2.4,
+        2.0,
+        False,
     ),
 )

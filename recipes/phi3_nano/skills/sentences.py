@@ -44,11 +44,13 @@ SKILLS = (
         "names the topic of a sentence: " + ", ".join(topic for topic, _ in _TOPICS),
         (Task.worded("topic of a sentence", _topic, verbatim=True),),
         3.0,
+        3.0,
     ),
     Skill(
         "shop requests",
         "names in one or two words what a customer of a device shop asks about",
         (Task.worded("shop requests", _label, verbatim=True),),
+        3.0,
         3.0,
     ),
     Skill(
@@ -56,11 +58,14 @@ SKILLS = (
         "answers a question about an everyday device with one friendly sentence",
         (Task.worded("device help", _answer, verbatim=True),),
         8.0,
+        8.0,
     ),
     Skill(
         "what they want",
         "says in one sentence what a customer wants",
         (Task.worded("what they want", _want, verbatim=True),),
         3.0,
+        0,
+        False,
     ),
 )

@@ -63,29 +63,55 @@ def _one(title: str, fact: Fact) -> tuple[Task]:
     return (Task.worded(title, fact),)
 
 
+_COMMON_PAIRS = dict(tuple(pairs("opposites").items())[:60])
+_COMMON_VERBS = dict(tuple(pairs("past").items())[:100])
+
 SKILLS = (
-    Skill("days", "says which day comes after or before another", _neighbours("day", _DAYS), 0.7),
-    Skill("months", "says which month comes after or before another", _neighbours("month", _MONTHS), 0.9),
-    Skill("alphabet", "says which letter comes after or before another", _neighbours("letter", _LETTERS)),
+    Skill("days", "says which day comes after or before another", _neighbours("day", _DAYS), 0.7, 0.8),
+    Skill("months", "says which month comes after or before another", _neighbours("month", _MONTHS), 0.9, 1.2),
+    Skill("alphabet", "says which letter comes after or before another", _neighbours("letter", _LETTERS), 1.0, 1.6),
     Skill(
-        "opposites",
-        "gives the opposite of a common word",
+        "rarer opposites",
+        "gives the opposite of a word",
         _one("opposites", from_table(_both_ways(pairs("opposites")))),
         1.6,
+        0,
+        False,
     ),
     Skill(
         "other words",
         "gives another word with the same meaning",
         _one("other words", from_table(pairs("synonyms"))),
         1.4,
+        0.5,
+        False,
     ),
-    Skill("plurals", "gives the plural of a noun", _one("plurals", from_table(_plurals())), 1.5),
-    Skill("past tense", "gives the simple past of a verb", _one("past tense", from_table(pairs("past"))), 1.5),
-    Skill("spelling", "spells a short common word letter by letter", _one("spelling", _spelling), 2.0),
+    Skill("plurals", "gives the plural of a noun", _one("plurals", from_table(_plurals())), 1.5, 2.0),
+    Skill(
+        "rarer past tense",
+        "gives the simple past of a verb",
+        _one("past tense", from_table(pairs("past"))),
+        1.5,
+        0,
+        False,
+    ),
+    Skill("spelling", "spells a short common word letter by letter", _one("spelling", _spelling), 2.0, 0, False),
     Skill(
         "letters of a word",
         "gives the first or the last letter of a short common word",
         (Task.worded("first letter", _letter_at(0)), Task.worded("last letter", _letter_at(-1))),
         1.4,
+        0,
+        False,
+    ),
+    Skill(
+        "opposites",
+        "gives the opposite of a common word",
+        _one("opposites", from_table(_both_ways(_COMMON_PAIRS))),
+        0,
+        2.0,
+    ),
+    Skill(
+        "past tense", "gives the simple past of a common verb", _one("past tense", from_table(_COMMON_VERBS)), 0, 1.8
     ),
 )

@@ -1,0 +1,182 @@
+"""The page's handlers, called as a browser or a stranger's script would call them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from phi3tune import jobs
+from phi3tune.engines.base import Chunk, Request, Usage
+from phi3tune.engines.models import ModelRef
+from phi3tune.events import EventLog, Metrics
+from phi3tune.paths import Workspace
+from phi3tune.ui import playground
+from phi3tune.ui.page import Page, create_ui
+
+from .conftest import MakeJob
+
+
+@pytest.fixture
+def demo(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> gr.Blocks:
+    monkeypatch.setattr(jobs, "_start", _no_worker)
+    return create_ui(workspace)
+
+
+def _no_worker(folder: Path, workspace: Workspace) -> Any:
+    raise AssertionError("no worker is started in these tests")
+
+
+@pytest.fixture
+def page(workspace: Workspace) -> Page:
+    with gr.Blocks():
+        return Page(workspace)
+
+
+def named(updates: dict[Any, Any]) -> dict[str, Any]:
+    return {getattr(part, "elem_id", None) or type(part).__name__: value for part, value in updates.items()}
+
+
+def tick(page: Page, cursor: Any, run: object = None, smoothing: object = 0.0) -> dict[str, Any]:
+    return named(page.tick(cursor, run, smoothing, None, None))
+
+
+def test_no_handler_is_listed_as_an_api(demo: gr.Blocks) -> None:
+    assert {fn.api_visibility for fn in demo.fns.values()} == {"private"}
+
+
+def test_elements_for_tests_and_links_exist_once(demo: gr.Blocks) -> None:
+    ids = [block.elem_id for block in demo.blocks.values() if getattr(block, "elem_id", None)]
+    assert len(ids) == len(set(ids))
+    wanted = "dataset start stop job-chip live-status chart-loss eval-models eval-run eval-verdict eval-table"
+    wanted += " pane-left-model pane-right-model composer send pane-left pane-right stats-left stats-right"
+    assert set(f"{wanted} export export-status".split()) <= set(ids)
+
+
+def test_a_second_look_sends_nothing_that_was_sent(page: Page, make_run: MakeJob) -> None:
+    make_run("lamp", [Metrics(step=1, values={"loss": 2.0})])
+    cursor = deepcopy(page.cursor.value)
+    first = tick(page, cursor)
+    assert first["run"].value == "lamp"
+    assert {"chart-loss", "live-status", "runs", "job-chip", "stop", "eval-verdict"} <= set(first)
+    again = tick(page, cursor, "lamp")
+    assert set(again) <= {"Timer", "device"}
+
+
+def test_charts_follow_new_events(page: Page, make_run: MakeJob) -> None:
+    job = make_run("lamp", [Metrics(step=1, values={"loss": 2.0})])
+    cursor = deepcopy(page.cursor.value)
+    tick(page, cursor)
+    EventLog(job.folder / jobs.EVENTS).append(Metrics(step=2, values={"loss": 1.0}))
+    assert tick(page, cursor, "lamp")["chart-loss"].step.tolist() == [1, 2]
+
+
+def test_a_run_without_figures_shows_no_empty_charts(page: Page, make_run: MakeJob) -> None:
+    make_run("lamp")
+    seen = tick(page, deepcopy(page.cursor.value))
+    assert "chart-loss" not in seen
+    assert seen["curves"].visible is False
+
+
+def test_buttons_fit_the_state(page: Page, make_run: MakeJob) -> None:
+    cursor = deepcopy(page.cursor.value)
+    make_run("lamp", state="stopped")
+    seen = tick(page, cursor)
+    shown = {name: seen[name].visible for name in ("stop", "stop-now", "resume", "delete", "after")}
+    assert shown == {"stop": False, "stop-now": False, "resume": True, "delete": True, "after": False}
+    make_run("lamp", state="completed")
+    seen = tick(page, cursor, "lamp")
+    assert (seen["resume"].visible, seen["after"].visible) == (False, True)
+
+
+def test_a_run_started_elsewhere_comes_into_view(
+    page: Page, make_run: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "dispatch", lambda workspace: None)
+    make_run("lamp")
+    cursor = deepcopy(page.cursor.value)
+    tick(page, cursor)
+    make_run("from-the-cli", state="queued")
+    assert tick(page, cursor, "lamp")["run"].value == "from-the-cli"
+    assert "run" not in tick(page, cursor, "from-the-cli")
+    assert tick(page, cursor, "lamp")["run"].value == "lamp", "what a person chooses stays"
+
+
+def test_a_deleted_run_gives_way(page: Page, make_run: MakeJob) -> None:
+    make_run("lamp")
+    assert tick(page, deepcopy(page.cursor.value), "gone")["run"].value == "lamp"
+
+
+def test_opening_chooses_the_bundled_data_and_the_bundled_model(page: Page) -> None:
+    seen = named(page.open(deepcopy(page.cursor.value)))
+    assert seen["dataset"]["value"] == seen["eval-dataset"]["value"] == "lantern-support"
+    assert seen["train-model"]["value"] == seen["pane-right-model"]["value"] == "phi3-nano"
+    assert seen["eval-models"]["value"] == ["phi3-nano"]
+
+
+def outputs_of(result: Any) -> list[Any]:
+    return list(result) if inspect.isgenerator(result) else [result]
+
+
+def test_no_handler_opens_a_path_that_a_client_names(demo: gr.Blocks, tmp_path: Path) -> None:
+    """Every string of every handler is the path of a readable dataset: none of it may come back."""
+    canary = tmp_path / "canary.jsonl"
+    chat = {"messages": [{"role": "user", "content": "CANARY?"}, {"role": "assistant", "content": "CANARY!"}]}
+    canary.write_text("\n".join(json.dumps({**chat, "n": n}) for n in range(50)))
+    called = 0
+    for fn in demo.fns.values():
+        if fn.fn is None or fn.name == "store":  # an upload: Gradio itself lets only its own uploads through
+            continue
+        given = [deepcopy(part.value) if isinstance(part, gr.State) else str(canary) for part in fn.inputs]
+        event = [gr.EventData(None, {"run": str(canary)})] if fn.name == "chosen" else []
+        try:
+            results = outputs_of(fn.fn(*given, *event))
+        except gr.Error as error:
+            results = [error.message]
+        called += 1
+        assert "CANARY" not in repr(results), fn.name
+    assert called > 15
+
+
+class FakePool:
+    """Answers with what it was asked, word by word."""
+
+    def state(self, ref: ModelRef) -> str:
+        return "not loaded"
+
+    def stream(self, ref: ModelRef, request: Request, cancelled: Callable[[], bool]) -> Iterator[Chunk]:
+        for word in ("It", " is", f" {ref.label}"):
+            yield Chunk(word, (1,))
+        yield Chunk("", (), "stop", Usage(len(request.prompt_ids), 0, 3, 0.02, 50.0))
+
+
+def test_both_panes_answer_one_message(demo: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground, "_pool", FakePool())
+    handlers = {fn.name: fn for fn in demo.fns.values()}
+    said = next(deepcopy(part.value) for part in handlers["ask"].inputs if isinstance(part, gr.State))
+    seen = named(handlers["ask"].fn(said, "<b>Hello</b>"))
+    assert seen["composer"] == ""
+    assert seen["stop-answer"].visible
+    for side, model in (("left", "phi3-nano"), ("right", "no-such-model")):
+        settings = ["", 0.0, 1.0, 64, 0]
+        last = named(outputs_of(handlers[f"answer_{side}"].fn(said, model, *settings))[-1])
+    assert "It is phi3-nano" in last["pane-left"]
+    assert "&lt;b&gt;Hello" in last["pane-left"]
+    assert "no-such-model" in last["pane-right"] and "does not exist" in last["pane-right"]
+    assert "50.0 tok/s" in last["stats-left"]
+    assert last["send"].visible and not last["stop-answer"].visible
+
+
+@pytest.mark.parametrize("text", ["", "  \n "])
+def test_an_empty_message_is_refused(demo: gr.Blocks, text: str) -> None:
+    ask = next(fn for fn in demo.fns.values() if fn.name == "ask")
+    said = next(deepcopy(part.value) for part in ask.inputs if isinstance(part, gr.State))
+    with pytest.raises(gr.Error, match="Write a message first"):
+        ask.fn(said, text)
+    assert not said.busy

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+
+from phi3tune.config import EvalConfig, ExportConfig
+from phi3tune.events import Notice, Sample
+from phi3tune.paths import Workspace
+from phi3tune.ui import render_builds, render_jobs
+
+from .conftest import MakeJob
+
+ATTACK = "<img src=x onerror=alert(1)>"
+
+
+def test_chip_tells_what_runs_how_far_and_how_long(make_run: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.system.is_locked", lambda path: True)
+    running = make_run("lamp-2", state="running", step=41, steps=100, eta_seconds=70.0, heartbeat=9e9)
+    waiting = make_run("next", state="queued")
+    html = render_jobs.chip([waiting, running])
+    assert html.startswith('<button type="button"')
+    assert "training lamp-2" in html
+    assert "41 % · about 70 s left · 1 more job" in html
+
+
+def test_chip_without_jobs_is_no_button() -> None:
+    assert render_jobs.chip([]) == '<span class="pt-chip pt-idle">No job is running</span>'
+
+
+def test_an_evaluation_is_told_by_its_run(make_job: MakeJob, make_run: MakeJob, workspace: Workspace) -> None:
+    folder = make_run("lamp").folder / "eval" / "test-eval-1"
+    job = make_job(folder, EvalConfig(dataset="lantern-support"), state="queued")
+    assert "waiting lamp" in render_jobs.chip([job])
+
+
+def test_status_of_a_running_job(make_run: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.system.is_locked", lambda path: True)
+    job = make_run(
+        "lamp",
+        state="running",
+        phase="training",
+        step=26,
+        steps=62,
+        eta_seconds=150.0,
+        heartbeat=9e9,
+        memory_bytes=1024**3,
+    )
+    html = render_jobs.status(job, {"loss": 0.81, "eval_loss": 0.94, "tokens_per_second": 2900.4}, "nano on lantern")
+    for text in ("training · step 26 of 62 · about 2 min left", "0.81", "0.94", "2,900 tok/s", "1.0 GB", "nano on"):
+        assert text in html
+    assert 'aria-valuenow="42"' in html
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "text"),
+    [
+        ("completed", {"step": 60, "result": {"steps": 60}}, "Finished after 60 steps."),
+        ("stopped", {"reason": "stopped by the user", "resume_step": 20}, "a checkpoint of step 20 is kept"),
+        ("stopped", {"reason": "stopped by the user"}, "there is no checkpoint yet"),
+        ("failed", {"reason": f"killed {ATTACK}."}, "Failed: killed &lt;img src=x onerror=alert(1)&gt;."),
+    ],
+)
+def test_status_of_a_job_that_ended(make_run: MakeJob, state: str, more: dict, text: str) -> None:
+    html = render_jobs.status(make_run("lamp", state=state, **more), {})
+    assert text in html
+    assert "progressbar" not in html
+
+
+def test_samples_show_first_and_latest_steps_and_what_is_right() -> None:
+    found = [
+        Sample(step=step, prompt=ATTACK, expected="yes", answer="yes " if step == 40 else f"no {ATTACK}")
+        for step in (10, 20, 30, 40)
+    ]
+    html = render_jobs.samples(found)
+    assert [f"Step {step}" in html for step in (10, 20, 30, 40)] == [True, False, True, True]
+    assert html.count("✓") == 1
+    assert "<img" not in html
+
+
+def test_notices_are_told_once() -> None:
+    notice = Notice(code="x", message=f"slow {ATTACK}", action="do less")
+    html = render_jobs.notices([notice, notice])
+    assert html.count("slow") == 1
+    assert "do less" in html
+    assert "<img" not in html
+
+
+def test_runs_are_listed_newest_first(make_run: MakeJob) -> None:
+    jobs = [
+        make_run("old", created=1.0, step=3, steps=3, result={"train_loss": 0.5}),
+        make_run("new", created=2.0, state="stopped", step=1, steps=9),
+    ]
+    html = render_jobs.runs(jobs)
+    assert html.index('data-run="new"') < html.index('data-run="old"')
+    assert "1 of 9" in html
+    assert "0.5" in html
+
+
+def test_no_runs_says_what_to_do_first() -> None:
+    assert "press Start training" in render_jobs.runs([])
+
+
+def test_builds_show_the_proof(make_job: MakeJob, workspace: Workspace) -> None:
+    parity = {"kl_mean": 0.0123, "top1_agreement": 0.987, "perplexity_ratio": 1.004, "passed": True}
+    result = {"build": "int4", "size_bytes": 6 * 1024**2, "seconds": 21.0, "parity": parity}
+    config = ExportConfig(model="lamp")
+    done = make_job(workspace.exports / "a", config, state="completed", result=result)
+    bad = {**result, "build": "int8", "parity": {**parity, "passed": False}}
+    missed = make_job(workspace.exports / "b", config, state="completed", result=bad)
+    html = render_builds.exports([done, missed])
+    for text in ("PASSED", "FAILED", "6 MB", "0.012", "98.7 %", "1.00", "21 s"):
+        assert text in html
+
+
+def test_export_that_runs_or_failed(make_job: MakeJob, workspace: Workspace) -> None:
+    config = ExportConfig(model="lamp")
+    waiting = make_job(workspace.exports / "a", config, state="queued")
+    assert "progressbar" in render_builds.exports([waiting])
+    failed = make_job(workspace.exports / "b", config, state="failed", reason=f"disk {ATTACK}")
+    assert "disk &lt;img" in render_builds.exports([failed])
