@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from phi3tune import system
+from phi3tune.admission import admit
 from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig, to_yaml
 from phi3tune.errors import UserError
 from phi3tune.events import FINAL, Event, State, Status, read_events
@@ -74,7 +75,8 @@ def submit(kind: Kind, config: Config, workspace: Workspace) -> Path:
 
     Raises `UserError` when the job could not succeed as asked; nothing is left on disk then.
     """
-    parent, wanted, base = _place(kind, config, workspace)
+    admitted = admit(config, workspace)
+    config = admitted.config
     job = {"schema": 1, "kind": kind, "config": config.model_dump(mode="json")}
     files = {
         JOB: json.dumps(job, indent=1, ensure_ascii=False),
@@ -82,33 +84,11 @@ def submit(kind: Kind, config: Config, workspace: Workspace) -> Path:
     }
     if kind == "train":
         files["run.yaml"] = to_yaml(config)
-    folder = claim_folder(parent, wanted, base, files)
+    folder = claim_folder(admitted.parent, admitted.name, admitted.base_name, files)
     with queue(workspace.database, workspace.root) as line:
         line.add(folder, LANES[kind])
     dispatch(workspace)
     return folder
-
-
-def _place(kind: Kind, config: Config, workspace: Workspace) -> tuple[Path, str | None, str]:
-    """Parent folder, wanted name and base of a made name, after every check that needs no model."""
-    from phi3tune import data
-    from phi3tune.engines import models
-
-    if isinstance(config, TrainConfig):
-        models.resolve(config.model, workspace)
-        dataset = data.load(config, workspace)
-        return workspace.runs, config.name, dataset.name
-    if isinstance(config, EvalConfig):
-        refs = [models.resolve(model, workspace) for model in config.models]
-        data.load(config, workspace)
-        run = next((ref.run for ref in refs if ref.run), None)
-        return (workspace.run(run) / "eval" if run else workspace.evals), None, f"{config.split}-eval"
-    if isinstance(config, ExportConfig):
-        ref = models.resolve(config.model, workspace)
-        if ref.kind != "torch":
-            raise UserError(f"{config.model} is an ONNX build already; give the run or the folder it was made from")
-        return workspace.exports, None, f"{ref.label}-{config.precision}"
-    raise TypeError(f"no job of kind {kind!r}")
 
 
 def read_status(folder: Path) -> Status:

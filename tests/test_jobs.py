@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from phi3tune import jobs, system
+from phi3tune.admission import Admission
 from phi3tune.config import TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.events import CheckpointSaved, Completed, Event, Failed, Progress, Resumed, Stopped
@@ -25,11 +26,11 @@ ENDLESS = 1_000_000
 def counting_workers(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> Iterator[None]:
     """Workers count instead of training; those that a test leaves behind are killed."""
 
-    def place(kind: str, config: TrainConfig, workspace: Workspace) -> tuple[Path, str | None, str]:
-        return workspace.runs, config.name, "run"
+    def admitted(config: TrainConfig, workspace: Workspace) -> Admission:
+        return Admission(config, workspace.runs, config.name, "run")
 
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)
-    monkeypatch.setattr(jobs, "_place", place)
+    monkeypatch.setattr(jobs, "admit", admitted)
     yield
     for child in jobs._children.values():
         if child.poll() is None:

@@ -20,7 +20,7 @@ ORDER = [
     ["engines"],
     ["evaluation"],
     ["training", "export"],
-    ["doctor", "store", "jobs", "worker"],
+    ["doctor", "store", "admission", "jobs", "worker"],
     ["api", "ui"],
     ["cli", "__main__"],
 ]

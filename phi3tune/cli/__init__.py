@@ -21,7 +21,7 @@ COMMANDS = {
     "stop": ("runs", "Ask a running job to save and stop."),
     "resume": ("runs", "Go on with a stopped or failed run."),
     "delete": ("runs", "Move a run to the trash."),
-    "evaluate": ("evaluate", "Score models side by side on held-out rows."),
+    "evaluate": ("evaluate", "Score models side by side on the same held-out rows."),
     "export": ("export", "Merge a run, or build it for onnxruntime-genai."),
     "chat": ("chat", "Talk to a model in the terminal."),
     "doctor": ("doctor", "Print versions, device, memory, disk, and what is missing."),
@@ -55,10 +55,10 @@ def plain_typer(**settings: Any) -> typer.Typer:
     return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **settings)
 
 
-app = plain_typer(cls=LazyGroup, no_args_is_help=True)
+root = plain_typer(cls=LazyGroup, no_args_is_help=True)
 
 
-@app.callback(invoke_without_command=True)
+@root.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Fine-tune Phi-3 on your own chats, measure it, export it to ONNX, and talk to all of them."""
     if version:
@@ -70,7 +70,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 failed, 2 the user's mistake, 130 interrupted)."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(root)
     try:
         code = command.main(
             args=list(sys.argv[1:] if argv is None else argv), prog_name="phi3tune", standalone_mode=False

@@ -119,6 +119,13 @@ def fingerprint(given: str, workspace: Workspace) -> str:
     return _hash(_files(resolve(given, workspace)[1]))
 
 
+def canonical_name(given: str, workspace: Workspace) -> str:
+    """A name that means the same dataset from any folder: its id where it has one, else its absolute path."""
+    path = resolve(given, workspace)[1]
+    ids = (info.id for info in list_datasets(workspace) if info.path.resolve() == path.resolve())
+    return next(ids, str(path))
+
+
 def resolve(given: str, workspace: Workspace) -> tuple[str, Path]:
     """Name and path of a dataset: an existing path, then a stored dataset's id, then a bundled name."""
     if not given:

@@ -66,6 +66,16 @@ def whole_weights(ref: ModelRef, workspace: Workspace) -> Path:
     return _Resolver(workspace).whole_weights(ref)
 
 
+def buildable(ref: str, form: Literal["merged", "onnx"], workspace: Workspace) -> ModelRef:
+    """The model that an export starts from. Raises `UserError` when it cannot be built in that form."""
+    found = resolve(ref, workspace)
+    if found.kind != "torch":
+        raise UserError(f"{ref} is an ONNX build already; give the run or the folder it was made from")
+    if form == "merged" and found.adapter is None and found.run is None:
+        raise UserError(f"{ref} has no adapter to merge; its folder {found.base} is what a merge would give")
+    return found
+
+
 def list_models(workspace: Workspace) -> list[ModelRef]:
     """Models to choose from: phi3-nano, every run that has a result, and every build; never downloads."""
     found = []

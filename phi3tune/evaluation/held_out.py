@@ -28,13 +28,13 @@ class HeldOut:
 def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -> HeldOut:
     """The rows to answer, in the order of the file.
 
-    A run's own division of the same data is taken over. Where several runs divided it differently, or a
+    A run's own reading and division of the same data is taken over. Where several runs divided it differently, or a
     test file repeats training text, rows whose text any of them was trained on are left out.
     Raises `UserError` when no row remains.
     """
-    dataset = data.load(config, workspace)
-    loads = [data.load(config, workspace, saved=record) for record in _records(refs, dataset.sha256, workspace)]
-    dataset = loads[0] if loads else dataset
+    records = _records(refs, data.fingerprint(config.dataset, workspace), workspace)
+    loads = [data.load(_as_read_by(config, record), workspace, saved=record) for record in records]
+    dataset = loads[0] if loads else data.load(config, workspace)
     rows = dataset.parts[config.split]
     left_out = 0
     if config.split != "train":
@@ -57,6 +57,14 @@ def _records(refs: Sequence[ModelRef], sha256: str, workspace: Workspace) -> lis
             if run not in found and path.is_file():
                 found[run] = read_json(path)
     return [record for record in found.values() if record.get("sha256") == sha256]
+
+
+def _as_read_by(config: EvalConfig, record: dict[str, Any]) -> EvalConfig:
+    """The config with the run's format and columns, where none are given."""
+    if config.format != "auto" or config.columns:
+        return config
+    read = record["config"]
+    return config.model_copy(update={"format": read["format"], "columns": read["columns"]})
 
 
 def lineage(ref: ModelRef, workspace: Workspace) -> list[str]:

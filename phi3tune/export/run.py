@@ -17,7 +17,7 @@ from phi3tune.config import DatasetConfig, ExportConfig, Part, Precision
 from phi3tune.data import Conversation
 from phi3tune.engines import open_engine
 from phi3tune.engines.folders import read_json
-from phi3tune.engines.models import ModelRef, resolve, verify
+from phi3tune.engines.models import ModelRef, buildable, verify
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
 from phi3tune.evaluation.scoring import threads_for
@@ -45,36 +45,27 @@ def export(config: ExportConfig, workspace: Workspace, reporter: Reporter, *, jo
     """
     began = time.monotonic()
     reporter.emit(Phase(name="checking the model"))
-    ref = check(config, workspace)
+    ref = buildable(config.model, config.format, workspace)
     verify(ref)
     home = home_of(ref, workspace)
-    _sweep(home)
+    for folder in {home, workspace.runs / ref.run if ref.run is not None else home}:
+        _sweep(folder)
     try:
         weights = _whole_weights(ref, home, reporter)
         path, report = weights, None
         if config.format == "onnx":
-            path = home / "onnx" / config.precision
+            path = _build_path(ref, config.precision, home, workspace)
             report = _build(ref, config, weights, path, workspace, reporter, job_dir)
     except _StoppedError:
         return {"status": "stopped"}
     return {
         "build": path.name,
-        "model": f"{ref.run}/{path.relative_to(home).as_posix()}" if home.parent == workspace.runs else str(path),
+        "model": _name_of(path, ref, workspace),
         "path": str(path),
         "size_bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
         "seconds": round(time.monotonic() - began, 2),
         "parity": report,
     }
-
-
-def check(config: ExportConfig, workspace: Workspace) -> ModelRef:
-    """The model to build. Raises `UserError` when it cannot be built in the wanted format."""
-    ref = resolve(config.model, workspace)
-    if ref.kind != "torch":
-        raise UserError(f"{config.model} is an ONNX build already; give the run or the folder it was made from")
-    if config.format == "merged" and ref.adapter is None and ref.run is None:
-        raise UserError(f"{config.model} has no adapter to merge; its folder {ref.base} is what a merge would give")
-    return ref
 
 
 def home_of(ref: ModelRef, workspace: Workspace) -> Path:
@@ -84,6 +75,22 @@ def home_of(ref: ModelRef, workspace: Workspace) -> Path:
     # Two folders may have one name; only phi3-nano's reference is a slug itself.
     unique = "" if slug(ref.ref) == ref.ref else "-" + hashlib.sha256(ref.ref.encode()).hexdigest()[:8]
     return workspace.exports / "models" / (slug(ref.label) + unique)
+
+
+def _build_path(ref: ModelRef, precision: Precision, home: Path, workspace: Workspace) -> Path:
+    """Builds of a run's checkpoints lie with the run, too, so that an evaluation knows what they were trained on."""
+    if ref.run is None:
+        return home / "onnx" / precision
+    part = ref.ref.removeprefix(f"{ref.run}/")
+    name = f"{precision}-{part}" if part.startswith("checkpoint-") else precision
+    return workspace.runs / ref.run / "onnx" / name
+
+
+def _name_of(path: Path, ref: ModelRef, workspace: Workspace) -> str:
+    """What resolves to the result."""
+    if path == ref.base:
+        return ref.ref
+    return path.relative_to(workspace.runs).as_posix() if path.is_relative_to(workspace.runs) else str(path)
 
 
 def _sweep(home: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedModel
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
-from datasets import Dataset
 from phi3tune.chat import Example
 from phi3tune.config import TARGET_MODULES, TrainConfig
 from phi3tune.engines.torch_model import choose_dtype

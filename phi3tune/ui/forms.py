@@ -85,7 +85,7 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
     # An empty number box shows 0 in Gradio, so that what may be left out is typed as text.
     text = ",".join(f"{key}={value}" for key, value in default.items()) if isinstance(default, dict) else default
     lines = 4 if _extra(info)["unit"] == "text" else 1
-    hint = "automatic" if optional or kind is not str else None
+    hint = "may stay empty" if optional or kind is not str else None
     return gr.Textbox(value=text or "", placeholder=hint, lines=min(lines, 2), max_lines=lines, **common)
 
 

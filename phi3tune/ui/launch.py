@@ -6,6 +6,7 @@ Gradio takes seconds to import, so what can go wrong before that is told before 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from phi3tune import system
@@ -44,6 +45,8 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     demo = create_ui(workspace)
     demo.queue(max_size=QUEUE_SIZE)
     demo.launch(
+        quiet=True,
+        prevent_thread_lock=True,
         server_name=host,
         server_port=port,
         theme=theme(),
@@ -59,6 +62,9 @@ def serve(host: str | None = None, port: int | None = None) -> None:
         enable_monitoring=False,
         app_kwargs={"middleware": [Middleware(Guard, local=host in LOCAL_NAMES)]},
     )
+    sys.stdout.write(f"phi3tune is at {demo.local_url}  (workspace: {workspace.root}; Ctrl+C ends it, jobs go on)\n")
+    sys.stdout.flush()
+    demo.block_thread()
 
 
 def _port_from_environment() -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .batches import BLOCK, USER_WEIGHT
-from .corpus import TESTED
+from .corpus import BROAD_CONVERSATIONS, TESTED
 from .score import by_skill
 from .tokenizer import CONTEXT
 from .train import Plan, Trained
@@ -41,8 +41,8 @@ _RECIPE = """
 ## Training text and recipe
 
 All text is generated from word lists and sentence templates in `recipes/phi3_nano/` of the phi3tune repository:
-single questions, chats of several turns, chats with a system prompt. Weights, tokenizer, test questions and this
-card are made by one command, which leaves scores within two points of those below:
+single questions, chats of several turns, chats with a system prompt. The text is broad at first and narrows to the
+skills below after {broad:,} conversations. Weights, tokenizer, test questions and this card come from one command:
 
     python -m recipes.phi3_nano --seed {seed} --steps {steps} --out DIR
 
@@ -109,7 +109,7 @@ def write_card(folder: Path, plan: Plan, trained: Trained, scored: list[dict[str
     text = _HEAD + _numbers(folder, trained.parameters)
     text += _RECIPE.format(
         seed=plan.seed, steps=plan.steps, tokens=trained.tokens, minutes=trained.seconds / 60,
-        precision=trained.precision, user_weight=USER_WEIGHT, rows=table["all"]["rows"],
+        precision=trained.precision, user_weight=USER_WEIGHT, broad=BROAD_CONVERSATIONS, rows=table["all"]["rows"],
     )  # fmt: skip
     text += "\n".join(lines) + "\n" + _TAIL.format(context=CONTEXT, block=BLOCK)
     (folder / "README.md").write_text(text, "utf-8")

@@ -63,7 +63,7 @@ def test_every_setting_of_a_run_is_a_flag_with_its_range(capsys: pytest.CaptureF
     text = capsys.readouterr().out
     for name in TrainConfig.model_fields:
         assert "--" + name.replace("_", "-") in text
-    assert "above 0.0, at most 1.0" in " ".join(text.split())
+    assert "above 0, at most 1" in " ".join(text.split())
 
 
 def mistakes(tmp_path: Path) -> dict[str, list[str]]:

@@ -157,15 +157,20 @@ def test_format_merged(workspace: Workspace, tiny_model: Path, tmp_path: Path, r
         run_export("tuned", format="merged")
 
 
+@pytest.mark.slow
 def test_checkpoint_does_not_replace_the_runs_own(
     workspace: Workspace, tiny_model: Path, tmp_path: Path, run_export: Export
 ) -> None:
     run = finished_run(workspace, "tuned", tiny_model, chats(tmp_path / "chats.jsonl", 20))
     shutil.copytree(run / "adapter", run / "checkpoints" / "checkpoint-3")
-    path = Path(run_export("tuned/checkpoint-3", format="merged")["path"])
-    assert path.is_relative_to(workspace.exports / "models")
+    merged = run_export("tuned/checkpoint-3", format="merged")
+    assert Path(merged["path"]).is_relative_to(workspace.exports / "models")
     assert not (run / "merged").exists()
-    assert resolve(str(path), workspace).base == path
+    assert resolve(merged["model"], workspace).base == Path(merged["path"])
+    build = run_export("tuned/checkpoint-3", precision="fp32", parity_rows=1)
+    assert (build["build"], build["model"]) == ("fp32-checkpoint-3", "tuned/onnx/fp32-checkpoint-3")
+    assert resolve(build["model"], workspace).run == "tuned"
+    assert not (run / "merged").exists()
 
 
 def test_two_folders_of_one_name_do_not_share_a_build(workspace: Workspace, tiny_model: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ _ALIKE: tuple[set[str], ...] = (
     {"tree", "fruit"},
     {"tree", "flower"},
 )
-_JOINTS = (", ", ", ", ", ", " ", ",")
+_JOINTS = (", ", ", ", ", ", " ")
 
 
 def _list(rng: Random, low: int, high: int) -> list[str]:

@@ -1,0 +1,51 @@
+"""What is checked before a job is queued: everything that needs no model in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.paths import Workspace
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A job that may start.
+
+    config     its settings, with names that mean the same from any folder
+    parent     the folder that its own folder is made in
+    name       the name that it must have, or None
+    base_name  what a made name begins with
+    """
+
+    config: Config
+    parent: Path
+    name: str | None
+    base_name: str
+
+
+def admit(config: Config, workspace: Workspace) -> Admission:
+    """Check a job; raises `UserError` when it could not succeed as asked."""
+    from phi3tune import data, evaluation
+    from phi3tune.engines import models
+
+    if isinstance(config, TrainConfig):
+        ref = models.resolve(config.model, workspace)
+        models.whole_weights(ref, workspace)
+        dataset = data.load(config, workspace)
+        changes = {"model": ref.ref, "dataset": data.canonical_name(config.dataset, workspace)}
+        return Admission(config.model_copy(update=changes), workspace.runs, config.name, dataset.name)
+    if isinstance(config, EvalConfig):
+        refs = [models.resolve(model, workspace) for model in config.models]
+        evaluation.choose(config, refs, workspace)
+        run = next((ref.run for ref in refs if ref.run), None)
+        parent = workspace.run(run) / "eval" if run else workspace.evals
+        name = data.canonical_name(config.dataset, workspace)
+        changed = config.model_copy(update={"models": [ref.ref for ref in refs], "dataset": name})
+        return Admission(changed, parent, None, f"{config.split}-eval")
+    if isinstance(config, ExportConfig):
+        ref = models.buildable(config.model, config.format, workspace)
+        changed_export = config.model_copy(update={"model": ref.ref})
+        return Admission(changed_export, workspace.exports, None, f"{ref.label}-{config.precision}")
+    raise TypeError(f"there is no job for {type(config).__name__}")
