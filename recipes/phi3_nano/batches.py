@@ -71,7 +71,7 @@ def _blocks(documents: Iterator[Document], open_blocks: int = 32) -> Iterator[li
 
 def batches(conversations: Iterator[list[Message]], tokenizer: Tokenizer, rows: int) -> Iterator[Batch]:
     """Endless batches of `rows` blocks; targets are the next token of the same document, -100 elsewhere."""
-    pad = tokenizer.token_to_id(PAD)
+    pad: int = tokenizer.token_to_id(PAD)  # type: ignore[assignment]  # a special token of every tokenizer here
     blocks = _blocks(_documents(conversations, tokenizer))
     causal = torch.ones(BLOCK, BLOCK, dtype=torch.bool).tril()
     while chosen := list(islice(blocks, rows)):

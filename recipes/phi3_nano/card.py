@@ -100,7 +100,8 @@ def write_card(folder: Path, plan: Plan, trained: Trained, scored: list[dict[str
     table = by_skill(scored)
     lines = []
     for skill in TESTED:
-        first = next(row for row in scored if row["skill"] == skill.name and row["exact"])
+        rows = [row for row in scored if row["skill"] == skill.name]
+        first = next((row for row in rows if row["exact"]), rows[0])
         question, answer = (_cell(message["content"]) for message in first["messages"])
         cell = table[skill.name]
         cells = (skill.name, cell["rows"], f"{cell['exact']:.1%}", skill.about, question, answer)

@@ -9,7 +9,7 @@ from .sources import Exchange, Style, Told, exchanges, names, styles, things, to
 
 Message: TypeAlias = dict[str, str]
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Random], str]] = {
     "place": lambda rng: rng.choice(names("places")),
     "thing": lambda rng: rng.choice(names("likes")),
     "job": lambda rng: _worker(rng),

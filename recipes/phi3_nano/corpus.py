@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import count
 from random import Random
+from typing import Any
 
 from . import chat
 from .chat import Message, assistant, user
@@ -86,7 +87,7 @@ def _test_prompts(skill: Skill, wanted: int, rng: Random) -> list[tuple[str, str
     return list(drawn.items())
 
 
-def test_rows(seed: int, per_skill: int = 25) -> list[dict[str, object]]:
+def test_rows(seed: int, per_skill: int = 25) -> list[dict[str, Any]]:
     """The held-out questions of every tested skill, as rows of a messages JSONL file."""
     rng = Random(f"test {seed}")
     return [

@@ -11,7 +11,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.float32, steps: int = 5) -> Tensor:
     """A matrix with the singular vectors of the given one and singular values near 1, computed in `dtype`."""
-    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide: Tensor = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = (wide / (wide.norm() + 1e-7)).to(dtype)
     for _ in range(steps):
         gram = wide @ wide.T

@@ -130,7 +130,7 @@ def exchanges() -> dict[str, Exchange]:
             said, answer = text.split(" -> ")
             current[2].append((said, answer))
         else:
-            current[0 if mark == ">" else 1].append(text)
+            (current[0] if mark == ">" else current[1]).append(text)
     return {
         name: Exchange(name, tuple(users), tuple(answers), tuple(follow_ups))
         for name, (users, answers, follow_ups) in parts.items()

@@ -126,6 +126,7 @@ def save_model(model: Phi3ForCausalLM, folder: Path) -> None:
     half.load_state_dict(model.state_dict())
     half.generation_config = model.generation_config
     half.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def train(tokenizer: Tokenizer, folder: Path, plan: Plan) -> Trained:
@@ -147,7 +148,7 @@ def train(tokenizer: Tokenizer, folder: Path, plan: Plan) -> Trained:
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * _share(step, plan)
         loss = step_loss(model, batch, dtype)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()

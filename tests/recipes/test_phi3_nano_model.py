@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipes.phi3_nano.corpus import test_rows as held_out_rows
-from recipes.phi3_nano.score import by_skill, read_rows, score_folder
+from recipes.phi3_nano.score import by_skill, read_rows, score_folder, score_rows
+from recipes.phi3_nano.tokenizer import CHAT_TEMPLATE
 
-FOLDER = Path(__file__).parents[2] / "phi3tune" / "assets" / "phi3-nano"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "phi3tune" / "assets" / "phi3-nano"
 LIMIT_BYTES = 16_000_000
 
 
@@ -42,6 +46,16 @@ def test_the_card_tells_the_measured_scores(scored: list[dict]) -> None:
     assert all(abs(told[skill] - cell["exact"]) <= 0.07 for skill, cell in measured.items())
 
 
-def test_the_model_knows_nothing_of_the_bundled_dataset() -> None:
+def test_the_folder_holds_a_phi3_with_every_file_a_loader_wants() -> None:
     config = json.loads((FOLDER / "config.json").read_text("utf-8"))
     assert config["architectures"] == ["Phi3ForCausalLM"]
+    assert config["dtype"] == "bfloat16"
+    template = json.loads((FOLDER / "tokenizer_config.json").read_text("utf-8"))["chat_template"]
+    assert template == CHAT_TEMPLATE == (FOLDER / "chat_template.jinja").read_text("utf-8")
+
+
+def test_the_model_knows_nothing_of_the_bundled_dataset() -> None:
+    rows = [row | {"skill": "unseen"} for row in read_rows(ROOT / "datasets" / "lantern-support" / "test.jsonl")]
+    model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    scored = score_rows(model, AutoTokenizer.from_pretrained(FOLDER), rows)
+    assert by_skill(scored)["all"]["exact"] <= 0.05
