@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app test check lock clean
+.PHONY: app test check docs lock clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
@@ -23,6 +23,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow and not browser"
+
+docs: $(VENV)/.app
+	$(BIN)/python -m phi3tune.cli.settings_page > docs/settings.md
 
 # Pins what requirements.txt and requirements-dev.txt bring along. Local versions (+cpu) are cut: the
 # lock is for every build of torch.

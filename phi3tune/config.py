@@ -143,7 +143,9 @@ class TrainConfig(DatasetConfig):
         le=1.0,
     )
     dtype: Literal["auto", "fp32", "bf16"] = setting(
-        "auto", "Number format while training; auto takes bf16 where the device is fast in it.", unit="name"
+        "auto",
+        "Number format while training; auto takes bf16 on GPUs that have it, and fp32 on CPUs while the model fits.",
+        unit="name",
     )
     gradient_checkpointing: bool = setting(
         False, "Recompute activations in the backward pass: less memory, a third more time.", unit="yes or no"

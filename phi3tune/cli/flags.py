@@ -58,11 +58,12 @@ def help_text(field: FieldInfo) -> str:
     facts = [str(unit), limits(field)]
     default = field.get_default(call_default_factory=True)
     if default not in (None, "", {}, []):
-        facts.append(f"default {_shown(default)}")
+        facts.append(f"default {shown(default)}")
     return f"{field.description} [{'; '.join(fact for fact in facts if fact)}]"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A default as people write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ LOGGED_POINTS = 400
 EVALUATIONS = 5
 CHECKPOINTS = 10
 # A packed row's attention costs the square of its length; on a CPU nothing is gained from longer ones.
-CPU_PASS_TOKENS = 256
+CPU_PASS_TOKENS = 512
 
 
 def learning_rate(config: TrainConfig, hidden_size: int) -> float:

@@ -5,21 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import Column, bar, duration, esc, notice, number, share, size, table
-from phi3tune.ui.render_jobs import left
+from phi3tune.ui.render import NONE, Column, duration, notice, share, size, table
+from phi3tune.ui.render_jobs import progress
 
 
 def exports(found: Sequence[JobView]) -> str:
     """Every export of one model, newest first: progress, or size and parity with its verdict."""
-    running = "".join(_running(job) for job in found if job.active)
+    running = "".join(progress(job) for job in found if job.active)
     failed = "".join(notice("bad", f"{job.id}: {job.reason}") for job in found[:1] if job.state == "failed")
     done = [job for job in found if job.state == "completed"]
-    return running + failed + (_builds(done) if done else "")
+    return running + failed + (_verdict(done[0]) + _builds(done) if done else "")
 
 
-def _running(job: JobView) -> str:
-    what = job.phase or left(job)
-    return bar(job.share_done, f"export {job.id}") + f'<p class="pt-line">{esc(what)} · {esc(left(job))}</p>'
+def _verdict(job: JobView) -> str:
+    """The newest build in one sentence, with the limits that it was held to."""
+    build, parity = job.result.get("build", job.id), job.result.get("parity")
+    if not parity:
+        return ""
+    limits = parity["limits"]
+    proof = (
+        f"KL {_small(parity['kl_mean'])} (at most {limits['kl_mean']:g}), same first choice "
+        f"{share(parity['top1_agreement'])} (at least {share(limits['top1_agreement'])}), perplexity ratio "
+        f"{_ratio(parity['perplexity_ratio'])} (at most {limits['perplexity_ratio']:g})."
+    )
+    if parity["passed"]:
+        return notice("good", f"The {build} build answers like its model: {proof}", "Choose it in the Playground.")
+    return notice("warning", f"The {build} build does not answer like its model: {proof}", "Use a higher precision.")
+
+
+def _small(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3g}"
+
+
+def _ratio(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
 
 
 def _builds(done: Sequence[JobView]) -> str:
@@ -38,13 +57,12 @@ def _builds(done: Sequence[JobView]) -> str:
 def _build(job: JobView) -> list[str]:
     result, parity = job.result, job.result.get("parity") or {}
     verdict = '<b class="pt-right">PASSED</b>' if parity.get("passed") else '<b class="pt-wrong">FAILED</b>'
-    kl = parity.get("kl_mean")
     return [
         str(result.get("build", job.id)),
         verdict if parity else "not checked",
         size(int(result.get("size_bytes", 0))),
-        f"{kl:.2g}" if kl is not None else "–",
+        _small(parity.get("kl_mean")),
         share(parity.get("top1_agreement")),
-        number(parity.get("perplexity_ratio")),
+        _ratio(parity.get("perplexity_ratio")),
         duration(result.get("seconds")),
     ]

@@ -43,7 +43,8 @@ def stats(turn: Turn) -> str:
     if turn.usage is not None and turn.usage.completion_tokens:
         usage = turn.usage
         parts.append(f"first token {latency(usage.first_token_seconds)}")
-        parts.append(f"{usage.tokens_per_second:,.1f} tok/s")
+        speed = usage.tokens_per_second
+        parts.append(f"{speed:,.0f} tok/s" if speed >= 100 else f"{speed:.1f} tok/s")
         parts.append(counted(usage.completion_tokens, "token"))
     return " · ".join([*parts, FINISH.get(turn.finish, turn.finish)])
 

@@ -48,6 +48,13 @@ def left(job: JobView) -> str:
     return f"about {duration(max(1.0, job.eta_seconds))} left"
 
 
+def progress(job: JobView, unit: str = "") -> str:
+    """Bar and line of a job that runs or waits: phase, how far it is, how long it will take."""
+    count = f"{unit}{job.step:,} of {job.steps:,}" if job.steps else ""
+    line = " · ".join(dict.fromkeys(part for part in (job.phase or "starting", count, left(job)) if part))
+    return bar(job.share_done, f"progress of {title(job)}") + f'<p class="pt-line">{esc(line)}</p>'
+
+
 def chip(active: Sequence[JobView]) -> str:
     """The running job, for the header; a button that opens it."""
     if not active:
@@ -68,13 +75,8 @@ def status(job: JobView, latest: Mapping[str, float], description: str = "") -> 
         f'<div class="pt-status-head"><span class="pt-state pt-{esc(job.state)}">{esc(doing(job))}</span>'
         f"<b>{esc(title(job))}</b><span class='pt-sub'>{esc(description)}</span></div>"
     )
-    if job.state in ("running", "queued"):
-        line = [left(job)]
-        if job.steps:
-            line.insert(0, f"step {job.step:,} of {job.steps:,}")
-        if job.phase and job.phase not in line:
-            line.insert(0, job.phase)
-        head += bar(job.share_done, f"progress of {title(job)}") + f'<p class="pt-line">{esc(" · ".join(line))}</p>'
+    if job.active:
+        head += progress(job, "step ")
     return f'<div class="pt-status">{head}{_figures(job, latest)}{_ending(job)}</div>'
 
 

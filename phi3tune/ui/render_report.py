@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import NONE, Column, bar, counted, empty, esc, notice, number, share, table
-from phi3tune.ui.render_jobs import doing, left
+from phi3tune.ui.render import NONE, Column, counted, empty, esc, notice, number, share, table
+from phi3tune.ui.render_jobs import doing, progress
 
 ALL = "all"
 ROWS_SHOWN = 200
@@ -59,9 +59,7 @@ def status(job: JobView | None) -> str:
         return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
     if job.state == "stopped":
         return notice("info", "Stopped before it had a report.", "Press Evaluate to start again.")
-    count = f"{job.step:,} of {job.steps:,} answers" if job.steps else ""
-    line = " · ".join(dict.fromkeys(part for part in (job.phase, count, left(job)) if part))
-    return bar(job.share_done, "progress of the evaluation") + f'<p class="pt-line">{esc(line)}</p>'
+    return progress(job, "row ")
 
 
 def verdict(found: Report | None) -> str:
@@ -70,18 +68,20 @@ def verdict(found: Report | None) -> str:
         return empty("Choose the base model and your run, and press Evaluate: the scores of both appear here.")
     entries, count = found.report["models"], counted(int(found.report["rows"]), "row")
     first, last = entries[0], entries[-1]
-    before, after = first["metrics"].get("exact_match"), last["metrics"].get("exact_match")
+    before, after = first["metrics"]["exact_match"], last["metrics"]["exact_match"]
     data = found.report["dataset"]
     where = f"{data['name']}, {found.report['split']} part"
     if found.report.get("left_out"):
         where += f"; {counted(int(found.report['left_out']), 'row')} left out because a model was trained on them"
     if len(entries) == 1:
         text = f"{first['label']}: exact match {share(before)} on {count}."
-    elif before is None or after is None:
-        text = f"{last['label']} and {first['label']} answered {count}."
+    elif before == after:
+        same = f"{last['label']} and {first['label']} have the same exact match, {share(before)} on {count}"
+        text = f"{same}; perplexity {_shown(first, 'perplexity')} → {_shown(last, 'perplexity')}."
     else:
-        word = "better than" if after > before else "worse than" if after < before else "as good as"
-        text = f"{last['label']} is {word} {first['label']}: exact match {share(before)} → {share(after)} on {count}."
+        word = "better" if after > before else "worse"
+        change = f"exact match {share(before)} → {share(after)} on {count}"
+        text = f"{last['label']} is {word} than {first['label']}: {change}."
     return f'<p class="pt-verdict">{esc(text)}<small>{esc(where)}</small></p>'
 
 
@@ -102,11 +102,15 @@ def metrics(found: Report | None) -> str:
 
 
 def _value(entry: dict[str, Any], key: str, best: float | None) -> str:
-    value = entry["metrics"].get(key)
-    if value is None:
+    if entry["metrics"][key] is None:
         return f'<span title="{esc(entry["reasons"].get(key, ""))}">{NONE}</span>'
-    text = number(value) if key in LOWER_IS_BETTER else share(value)
-    return f'<span class="pt-best">{text}</span>' if value == best else text
+    text = _shown(entry, key)
+    return f'<span class="pt-best">{text}</span>' if entry["metrics"][key] == best else text
+
+
+def _shown(entry: dict[str, Any], key: str) -> str:
+    value = entry["metrics"][key]
+    return number(value) if key in LOWER_IS_BETTER else share(value)
 
 
 def rows(found: Report | None, keep: str) -> str:

@@ -9,12 +9,25 @@ from .sources import Exchange, Style, Told, exchanges, names, styles, things, to
 
 Message: TypeAlias = dict[str, str]
 
+_ONSETS = ("b", "br", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "r", "s", "st", "t", "th", "v", "z")
+_VOWELS = ("a", "e", "i", "o", "u", "ai", "ee", "ia", "o")
+_CODAS = ("", "", "", "l", "n", "r", "s", "ra", "la", "na", "ck", "th")
+
+
+def _person(rng: Random) -> str:
+    """A first name; half of them are made up, so that the only way to say one is to copy it."""
+    if rng.random() < 0.5:
+        return rng.choice(names("people"))
+    syllables = (rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 2, 2, 3))))
+    return ("".join(syllables) + rng.choice(_CODAS)).capitalize()
+
+
 _KINDS: dict[str, Callable[[Random], str]] = {
     "place": lambda rng: rng.choice(names("places")),
     "thing": lambda rng: rng.choice(names("likes")),
     "job": lambda rng: _worker(rng),
     "pet": lambda rng: rng.choice(names("pet kinds")),
-    "name": lambda rng: rng.choice(names("people")),
+    "name": _person,
 }
 _COMMON = ("greeting", "how_are_you", "who", "name", "able", "thanks", "bye", "joke", "unknown", "user_name", "made",
            "tired", "praise")  # fmt: skip
@@ -74,8 +87,8 @@ def closing(rng: Random) -> list[Message]:
 
 
 _TOLD_VALUES: dict[str, Callable[[Random], str]] = {
-    "name": lambda rng: rng.choice(names("people")),
-    "pet": lambda rng: rng.choice(names("pets")),
+    "name": _person,
+    "pet": lambda rng: rng.choice(names("pets")) if rng.random() < 0.6 else _person(rng),
     "colour": lambda rng: rng.choice(things()["colour"]),
     "like": lambda rng: rng.choice(names("likes")),
     "place": lambda rng: rng.choice(names("places")),
@@ -146,7 +159,7 @@ def with_system(
     if kind < 0.4:
         return [{"role": "system", "content": rng.choice(names("system plain"))}, *body]
     if kind < 0.65:
-        slots = {"bot": rng.choice(names("bot names"))}
+        slots = {"bot": rng.choice(names("bot names")) if rng.random() < 0.6 else _person(rng)}
         topic, answer = rng.choice(_NAME_ANSWERS)
         asked = spoken(expand(rng.choice(exchanges()[topic].users), rng), {}, rng)
         turn = [user(asked), assistant(fill(answer, slots))]

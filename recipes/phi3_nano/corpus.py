@@ -55,11 +55,11 @@ class Mix:
     def conversation(self, rng: Random) -> list[Message]:
         """One training conversation."""
         kind = rng.random()
-        if kind < 0.62:
+        if kind < 0.58:
             return self.skill_turns(rng)
-        if kind < 0.78:
+        if kind < 0.73:
             return chat.small_talk(rng)
-        if kind < 0.85:
+        if kind < 0.86:
             return chat.memory(rng, self.between)
         if kind < 0.92:
             return chat.with_system(rng, self.between, _short_turns)

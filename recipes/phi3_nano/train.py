@@ -26,14 +26,14 @@ class Plan:
     the rest, which fall to zero over the last `cooldown` share of the steps."""
 
     seed: int = 0
-    steps: int = 2400
+    steps: int = 3200
     cooldown: float = 0.6
     rows: int = 8
     matrix_lr: float = 3e-3
     other_lr: float = 3e-3
     warmup: int = 60
     weight_decay: float = 0.05
-    eval_every: int = 500
+    eval_every: int = 800
 
 
 @dataclass(frozen=True)

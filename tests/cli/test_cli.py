@@ -195,3 +195,10 @@ def test_ctrl_c_stops_and_saves_with_exit_code_130(rows: Path, workspace: Worksp
 )
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_settings_page_of_the_docs_is_made_from_the_code() -> None:
+    from phi3tune.cli.settings_page import settings_page
+
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == settings_page(), "run: make docs"

@@ -96,6 +96,8 @@ def test_weights_are_quantised_as_asked(precision: Precision, bits: int, tiny_mo
     nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]
     assert {node.op_type for node in graph.node}.isdisjoint({"MatMul", "Gemm"})
     assert len(nodes) == 2 * 5 + 1  # per layer qkv, o, gate, up, down; and the head
+    gathers = [node.op_type for node in graph.node if "embed_tokens" in node.name]
+    assert gathers == ["GatherBlockQuantized" if precision == "int4" else "Gather"]
     attributes = [{a.name: a.i for a in node.attribute} for node in nodes]
     assert {a["bits"] for a in attributes} == {bits}
     assert {a["block_size"] for a in attributes} == {int(BUILDER_OPTIONS[precision]["block_size"])}

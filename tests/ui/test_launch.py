@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,14 +25,11 @@ def test_port_in_use_is_told_in_one_line_before_gradio_is_imported() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        began = time.monotonic()
         ended = run("-X", "importtime", "app.py", GRADIO_SERVER_PORT=str(port))
-        seconds = time.monotonic() - began
     said = [line for line in ended.stderr.splitlines() if not line.startswith("import time:")]
     assert ended.returncode == 2
     assert len(said) == 1 and f"port {port}" in said[0]
     assert "gradio" not in ended.stderr.replace(said[0], "")
-    assert seconds < 20, "importing gradio alone takes longer on a busy machine"
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", ""])

@@ -101,14 +101,20 @@ def test_no_runs_says_what_to_do_first() -> None:
 
 def test_builds_show_the_proof(make_job: MakeJob, workspace: Workspace) -> None:
     parity = {"kl_mean": 0.0123, "top1_agreement": 0.987, "perplexity_ratio": 1.004, "passed": True}
+    parity["limits"] = {"kl_mean": 0.02, "top1_agreement": 0.95, "perplexity_ratio": 1.02}
     result = {"build": "int4", "size_bytes": 6 * 1024**2, "seconds": 21.0, "parity": parity}
     config = ExportConfig(model="lamp")
     done = make_job(workspace.exports / "a", config, state="completed", result=result)
     bad = {**result, "build": "int8", "parity": {**parity, "passed": False}}
     missed = make_job(workspace.exports / "b", config, state="completed", result=bad)
     html = render_builds.exports([done, missed])
-    for text in ("PASSED", "FAILED", "6 MB", "0.012", "98.7 %", "1.00", "21 s"):
+    for text in ("PASSED", "FAILED", "6 MB", "0.0123", "98.7 %", "1.004", "21 s"):
         assert text in html
+    assert (
+        "int4 build answers like its model: KL 0.0123 (at most 0.02), same first choice 98.7 % (at least 95.0 %)"
+        in html
+    )
+    assert "int8 build does not answer like its model" in render_builds.exports([missed, done])
 
 
 def test_export_that_runs_or_failed(make_job: MakeJob, workspace: Workspace) -> None:

@@ -97,8 +97,8 @@ SKILLS = (
         "repeating",
         "repeats one to four given words",
         (Task.worded("repeating", _phrase, verbatim=True),),
-        2.4,
-        2.0,
+        3.4,
+        3.0,
         False,
     ),
 )
