@@ -27,7 +27,7 @@ from phi3tune.paths import Workspace, new_folder, slug, sweep_temporary, write_j
 
 PARITY = "parity.json"
 BUNDLED = "lantern-support"  # compared on by models that are no run
-# Bytes that a parameter takes in a build: embeddings stay in float32, scales come on top.
+# Bytes that a parameter takes in a build at most: scales come on top, and some weights stay finer.
 _BUILD_BYTES: dict[Precision, float] = {"int4": 1.0, "int8": 1.6, "fp32": 4.1}
 _SPARE_BYTES = 64 * 1024**2
 

@@ -14,7 +14,7 @@ from onnxruntime_genai.models import builder
 
 from phi3tune.chat import Message, Renderer
 from phi3tune.config import Precision
-from phi3tune.export.onnx import BUILDER_OPTIONS, COMMON_OPTIONS, build, builder_input
+from phi3tune.export.onnx import COMMON_OPTIONS, build, builder_input, quantisation
 from tests.fakes import tiny_phi3
 
 LONGROPE = {
@@ -89,26 +89,31 @@ def test_window_holds_over_appended_chunks_and_generation(tmp_path: Path, make_b
     assert ids[30:].tolist() == logits_of_torch(base, ids)[29:-1].argmax(-1).tolist()
 
 
-@pytest.mark.parametrize(("precision", "bits"), [("int4", 4), ("int8", 8)])
-def test_weights_are_quantised_as_asked(precision: Precision, bits: int, tiny_model: Path, make_build: Builder) -> None:
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_weights_are_quantised_as_asked(precision: Precision, tiny_model: Path, make_build: Builder) -> None:
     """The builder takes unknown options in silence, so the graph must show that ours took effect."""
     graph = onnx.load(make_build(tiny_model, precision) / "model.onnx", load_external_data=False).graph
-    nodes = [node for node in graph.node if node.op_type == "MatMulNBits"]
     assert {node.op_type for node in graph.node}.isdisjoint({"MatMul", "Gemm"})
-    assert len(nodes) == 2 * 5 + 1  # per layer qkv, o, gate, up, down; and the head
     gathers = [node.op_type for node in graph.node if "embed_tokens" in node.name]
     assert gathers == ["GatherBlockQuantized" if precision == "int4" else "Gather"]
-    attributes = [{a.name: a.i for a in node.attribute} for node in nodes]
-    assert {a["bits"] for a in attributes} == {bits}
-    assert {a["block_size"] for a in attributes} == {int(BUILDER_OPTIONS[precision]["block_size"])}
+    bits, blocks = {}, set()
+    for node in graph.node:
+        if node.op_type == "MatMulNBits":
+            attributes = {a.name: a.i for a in node.attribute}
+            bits[node.name.split("/MatMul")[0]] = attributes["bits"]
+            blocks.add(attributes["block_size"])
+    assert len(bits) == 2 * 5 + 1  # per layer qkv, o, gate, up, down; and the head
+    assert blocks == {int(quantisation(precision, 64)["block_size"])}
+    assert bits["/lm_head"] == 8
+    assert bits["/model/layers.1/attn/o_proj"] == (4 if precision == "int4" else 8)
 
 
 def test_options_are_ones_the_builder_knows() -> None:
-    source = Path(builder.__file__).read_text(encoding="utf-8")
-    source += (Path(builder.__file__).parent / "builder_config.py").read_text(encoding="utf-8")
-    for options in (COMMON_OPTIONS, *BUILDER_OPTIONS.values()):
+    files = Path(builder.__file__).parent.rglob("*.py")
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    for options in (COMMON_OPTIONS, quantisation("int4", 64), quantisation("int8", 64), quantisation("fp32", 64)):
         for name in options:
-            assert f'"{name}"' in source
+            assert f'"{name}"' in source or f"'{name}'" in source
 
 
 def test_build_carries_tokenizer_template_and_end_tokens(tiny_model: Path, make_build: Builder) -> None:
