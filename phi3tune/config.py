@@ -124,7 +124,7 @@ class TrainConfig(DatasetConfig):
     )
     weight_decay: float = setting(0.0, "Decay of the trained weights (AdamW).", unit="per step", ge=0.0, le=1.0)
     max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", unit="L2 norm", gt=0.0, le=1000.0)
-    batch_size: int = setting(16, "Conversations per optimizer step.", unit="conversations", ge=1, le=4096)
+    batch_size: int = setting(8, "Conversations per optimizer step.", unit="conversations", ge=1, le=4096)
     max_length: int = setting(
         1024,
         "Longest conversation in tokens; what is longer is cut, and counted in the report.",

@@ -26,7 +26,8 @@ from phi3tune.export import merge, onnx, parity
 from phi3tune.paths import Workspace, new_folder, slug, sweep_temporary, write_json
 
 PARITY = "parity.json"
-BUNDLED = "lantern-support"  # compared on by models that are no run
+BUNDLED = "lantern-support"
+SKILLS = "skills/test.jsonl"
 # Bytes that a parameter takes in a build at most: scales come on top, and some weights stay finer.
 _BUILD_BYTES: dict[Precision, float] = {"int4": 1.0, "int8": 1.6, "fp32": 4.1}
 _SPARE_BYTES = 64 * 1024**2
@@ -168,7 +169,8 @@ def _compare(
 def _held_out(ref: ModelRef, workspace: Workspace, reporter: Reporter) -> tuple[list[Conversation], dict[str, str]]:
     """Conversations that the model was not trained on, and where they are from.
 
-    A run's own test part, else its validation part; for other models, and where that data is gone, bundled rows.
+    A run's own test part, else its validation part; the held-out skills that phi3-nano carries; for other models,
+    and where a run's data is gone, bundled rows.
     """
     if ref.run is not None:
         try:
@@ -176,7 +178,9 @@ def _held_out(ref: ModelRef, workspace: Workspace, reporter: Reporter) -> tuple[
         except UserError as error:
             message = f"the build is compared on {BUNDLED} and not on the run's own rows: {error}"
             reporter.emit(Notice(code="run_rows_gone", message=message))
-    return data.load(DatasetConfig(dataset=BUNDLED), workspace).parts["test"], {"dataset": BUNDLED, "part": "test"}
+    skills = ref.base / SKILLS
+    name, place = (SKILLS, str(skills)) if ref.run is None and skills.is_file() else (BUNDLED, BUNDLED)
+    return data.load(DatasetConfig(dataset=place), workspace).parts["test"], {"dataset": name, "part": "test"}
 
 
 def _rows_of_run(run: str, workspace: Workspace) -> tuple[list[Conversation], dict[str, str]]:

@@ -21,15 +21,15 @@ CPU_PASS_TOKENS = 512
 
 
 def learning_rate(config: TrainConfig, hidden_size: int) -> float:
-    """The peak learning rate: as set, else from the model's width.
+    """The peak learning rate: as set, else inversely proportional to the model's width.
 
-    2e-4 is the usual rate of LoRA at Phi-3-mini's width of 3072; the exponent is the one that Thinking
-    Machines' tinker-cookbook fitted over model widths. Full fine-tuning takes a tenth of LoRA's rate
-    (https://thinkingmachines.ai/blog/lora).
+    For Adam-like optimizers the best rate falls as 1/width (muP, Yang et al. 2022, arXiv 2203.03466);
+    3e-4 is a usual rate of LoRA at Phi-3-mini's width of 3072. Full fine-tuning takes a tenth of
+    LoRA's rate (https://thinkingmachines.ai/blog/lora).
     """
     if config.learning_rate is not None:
         return config.learning_rate
-    rate = 2e-4 * (3072 / hidden_size) ** 0.78
+    rate = 3e-4 * 3072 / hidden_size
     if config.method == "full":
         rate /= 10
     return float(f"{min(max(rate, 1e-6), 5e-3):.2e}")

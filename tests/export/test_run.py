@@ -126,7 +126,8 @@ def test_phi3_nano_passes_and_a_damaged_matrix_does_not(
     scales.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scales) * 4, scales.name))
     shutil.copytree(build, damaged, ignore=shutil.ignore_patterns("model.onnx*", MANIFEST))
     onnx.save(model, damaged / "model.onnx", save_as_external_data=True, location="model.onnx.data")
-    rows = data.load(DatasetConfig(dataset="lantern-support"), workspace).parts["test"][:4]
+    assert result["parity"]["data"]["dataset"] == "skills/test.jsonl"
+    rows = data.load(DatasetConfig(dataset=str(nano / "skills" / "test.jsonl")), workspace).parts["test"][:4]
     engines = TorchEngine(nano), open_engine(ModelRef("damaged", "damaged", "onnxruntime-genai", damaged))
     report = parity.compare(*engines, rows, "int8", RecordingReporter())
     assert report is not None

@@ -21,9 +21,9 @@ def chat(row: int, prompt_words: int, answer: str = "It is on.") -> Conversation
 
 def test_learning_rate_follows_the_width():
     config = TrainConfig(dataset="d")
-    assert learning_rate(config, 3072) == pytest.approx(2e-4)
-    assert learning_rate(config, 256) == pytest.approx(1.39e-3)
-    assert learning_rate(TrainConfig(dataset="d", method="full"), 3072) == pytest.approx(2e-5)
+    assert learning_rate(config, 3072) == pytest.approx(3e-4)
+    assert learning_rate(config, 256) == pytest.approx(3.6e-3)
+    assert learning_rate(TrainConfig(dataset="d", method="full"), 3072) == pytest.approx(3e-5)
     assert learning_rate(TrainConfig(dataset="d", learning_rate=0.5), 3072) == 0.5
 
 
