@@ -41,7 +41,12 @@ def _summary(result: dict[str, Any]) -> None:
     say(f"{result['path']}  {result['size_bytes'] / 1e6:,.1f} MB")
     parity = result.get("parity")
     if parity is not None:
-        verdict = "passed" if parity["passed"] else "FAILED"
-        say(f"parity with the merged model {verdict}: mean KL divergence {parity['kl_mean']:.2e}")
-        say(f"same next token {100 * parity['top1_agreement']:.2f} % of the time")
-        say(f"same greedy answer {100 * parity['greedy_match']:.1f} % of the time")
+        say(f"parity with the merged model: {'passed' if parity['passed'] else 'FAILED'}")
+        say(f"mean KL divergence {_number(parity['kl_mean'], '.2e')} nats")
+        say(f"same next token {_number(parity['top1_agreement'], '.2%')} of the time")
+        say(f"same greedy answer {_number(parity['greedy_match'], '.1%')} of the time")
+
+
+def _number(value: float | None, form: str) -> str:
+    """A build that computes no numbers has no figures."""
+    return "not a number" if value is None else format(value, form)
