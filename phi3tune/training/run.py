@@ -148,7 +148,7 @@ def _learning_rate(config: TrainConfig, base: Path, reporter: Reporter) -> float
     width = json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"]
     rate = settings.learning_rate(config, width)
     if config.learning_rate is None:
-        message = f"learning rate {rate:g}, chosen for {config.method} on a model of width {width}"
+        message = f"Learning rate {rate:g}, chosen for {config.method} on a model of width {width}"
         reporter.emit(Notice(level="info", code="learning_rate_chosen", message=message))
     return rate
 
