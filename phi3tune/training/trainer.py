@@ -141,8 +141,8 @@ def build(
 def training_dtype(config: TrainConfig, device: torch.device, base: Path) -> torch.dtype:
     """The dtype to compute in: as set, else bf16 on GPUs that have it, and on CPUs what answers are computed in.
 
-    On a CPU with bf16 units, oneDNN compiles bf16 kernels anew for every length of a packed row: measured on
-    phi3-nano it is no faster than fp32 and takes 1.5 GB more. Raises `UserError` for bf16 that would be emulated.
+    On a CPU with bf16 units, phi3-nano measured no faster in bf16 than in fp32 and took 1 to 1.8 GB more (likely
+    kernels that are compiled for every length of a packed row). Raises `UserError` for bf16 that would be emulated.
     """
     native = choose_dtype(device) is torch.bfloat16
     if config.dtype == "bf16" and not native:

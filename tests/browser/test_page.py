@@ -114,7 +114,7 @@ def test_a_killed_worker_and_a_restarted_app(visit: Visit, app: App) -> None:
     page.goto(app.url)
     expect(page.locator("#job-chip")).to_contain_text("victim", timeout=20_000)
     # The page reconnecting to the app that was gone is its own complaint, not ours.
-    visit.problems[:] = [text for text in visit.problems if "ERR_CONNECTION" not in text and "fetch" not in text]
+    visit.problems[:] = [text for text in visit.problems if "net::ERR_" not in text and "fetch" not in text]
 
     pid = jobs.read_status(folder).pid
     assert pid is not None
