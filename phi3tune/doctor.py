@@ -106,4 +106,7 @@ def _device() -> tuple[str, str]:
     else:
         device = torch.device("cpu")
         name = f"cpu ({torch.backends.cpu.get_cpu_capability()})"
-    return name, str(choose_dtype(device)).removeprefix("torch.")
+    dtype = str(choose_dtype(device)).removeprefix("torch.")
+    if device.type == "cpu" and dtype == "bfloat16":
+        dtype = "float32, or bfloat16 where float32 would fill the memory"
+    return name, dtype
