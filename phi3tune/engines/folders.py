@@ -23,6 +23,16 @@ _RELATIVES = {
 }
 _ACCEPTED = "accepted are text models of the class Phi3ForCausalLM: Phi-3-mini, Phi-3-medium, Phi-3.5-mini, Phi-4-mini"
 
+# What a checkpoint's tokenizer may consist of; it goes wherever the weights go.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+)
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; `UserError` when it cannot be read as one."""

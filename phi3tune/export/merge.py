@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from phi3tune.chat import Renderer
-from phi3tune.engines.folders import read_json
+from phi3tune.engines.folders import TOKENIZER_FILES, read_json
 from phi3tune.errors import UserError
 from phi3tune.paths import file_hash, manifest_problem, new_folder, write_json
 
@@ -25,14 +25,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MERGE_RECORD = "merge.json"
 MERGE_SCHEMA = 1
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-)
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PREFIX = "base_model.model."

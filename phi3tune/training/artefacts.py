@@ -12,17 +12,11 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from phi3tune.chat import Renderer
+from phi3tune.engines.folders import TOKENIZER_FILES
 from phi3tune.errors import UserError
 from phi3tune.paths import file_hash, new_folder, write_json
 
 MODEL_RECORD = "model.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
 def record_base(run_dir: Path, ref: str, base: Path) -> None:
