@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DatasetConfig, EvalConfig, ExportConfig, TrainConfig
 from phi3tune.paths import Workspace
 
 
@@ -34,18 +34,32 @@ def admit(config: Config, workspace: Workspace) -> Admission:
         ref = models.resolve(config.model, workspace)
         models.whole_weights(ref, workspace)
         dataset = data.load(config, workspace)
-        changes = {"model": ref.ref, "dataset": data.canonical_name(config.dataset, workspace)}
+        changes = {"model": ref.ref, **_dataset_names(config, workspace)}
         return Admission(config.model_copy(update=changes), workspace.runs, config.name, dataset.name)
     if isinstance(config, EvalConfig):
         refs = [models.resolve(model, workspace) for model in config.models]
+        evaluation.check(config)
         evaluation.choose(config, refs, workspace)
         run = next((ref.run for ref in refs if ref.run), None)
         parent = workspace.run(run) / "eval" if run else workspace.evals
-        name = data.canonical_name(config.dataset, workspace)
-        changed = config.model_copy(update={"models": [ref.ref for ref in refs], "dataset": name})
-        return Admission(changed, parent, None, f"{config.split}-eval")
+        paths = {name: _absolute(getattr(config, name)) for name in ("json_schema", "safety", "benchmark_tasks")}
+        names = {"models": [ref.ref for ref in refs], **_dataset_names(config, workspace)}
+        changed = config.model_copy(update={**names, **paths})
+        return Admission(changed, parent, None, f"{config.split}-eval" if config.dataset else "eval")
     if isinstance(config, ExportConfig):
         ref = models.buildable(config.model, config.format, workspace)
         changed_export = config.model_copy(update={"model": ref.ref})
         return Admission(changed_export, workspace.exports, None, f"{ref.label}-{config.precision}")
     raise TypeError(f"there is no job for {type(config).__name__}")
+
+
+def _dataset_names(config: DatasetConfig, workspace: Workspace) -> dict[str, str]:
+    """The datasets that a config names, by names that mean the same from any folder."""
+    from phi3tune import data
+
+    given = {name: getattr(config, name) for name in ("dataset", "validation_file", "test_file")}
+    return {name: data.canonical_name(value, workspace) for name, value in given.items() if value}
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())

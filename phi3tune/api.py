@@ -2,6 +2,7 @@
 
 from phi3tune import api
 
+audit = api.check("lantern-support")
 run = api.train(dataset="lantern-support")
 scores = api.evaluate("phi3-nano", run["run"], dataset="lantern-support")
 build = api.export(run["run"], precision="int4")
@@ -24,9 +25,38 @@ from phi3tune.paths import Workspace
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
+    from phi3tune.data import Version
     from phi3tune.engines.base import Engine
 
 OnEvent = Callable[[Event], None]
+
+
+def check(dataset: str, *, model: str = "phi3-nano", **settings: Any) -> dict[str, Any]:
+    """Audit a dataset as `model` would be trained on it; settings are the fields of `TrainConfig`.
+
+    Returns what `data check --json` prints; problems of the data are told in it, not raised. Raises `UserError` when
+    there is no such dataset or model.
+    """
+    from phi3tune import data
+    from phi3tune.chat import Renderer
+    from phi3tune.engines import models
+
+    workspace = Workspace.current()
+    config = parse(TrainConfig, {**settings, "dataset": dataset})
+    return data.check(config, workspace, Renderer.load(models.resolve(model, workspace).tokenizer))
+
+
+def mend(dataset: str, *, repair: bool = True, drop: Sequence[str] = (), **settings: Any) -> Version:
+    """Write a new version of a dataset: repaired, and without the rows of the findings whose codes are in `drop`.
+
+    Raises `UserError` when nothing would change or be left, and `DataError` for what cannot be repaired.
+    """
+    from phi3tune import data
+
+    workspace = Workspace.current()
+    config = parse(TrainConfig, {**settings, "dataset": dataset})
+    findings = data.check(config, workspace)["findings"] if drop else []
+    return data.new_version(config, workspace, repair=repair, drop=data.drop_rows(findings, drop))
 
 
 def train(*, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:
@@ -37,10 +67,13 @@ def train(*, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]
     return _do("train", parse(TrainConfig, settings), on_event)
 
 
-def resume(run: str, *, on_event: OnEvent | None = None) -> dict[str, Any]:
-    """Go on with a stopped or failed run. Returns and raises as `train`."""
+def resume(job: str, *, on_event: OnEvent | None = None) -> dict[str, Any]:
+    """Go on with a stopped or failed run, or with an evaluation by its path below the workspace.
+
+    Returns and raises as `train` and `evaluate`.
+    """
     workspace = Workspace.current()
-    folder = workspace.run(run)
+    folder = jobs.named(job, workspace)
     return _finish(folder, workspace, on_event, jobs.resume(folder, workspace))
 
 
@@ -65,9 +98,9 @@ class Model:
 
     def stream(self, messages: Sequence[Message], **sampling: Any) -> Iterator[str]:
         """Pieces of the answer as they come; `sampling` takes max_new_tokens, temperature, top_p and seed."""
-        from phi3tune.engines.base import Request, Sampling
+        from phi3tune.engines.base import Sampling, chat_request
 
-        request = Request(self.engine.renderer.prompt(messages), Sampling(**sampling))
+        request = chat_request(self.engine, messages, Sampling(**sampling))
         for chunk in self.engine.stream(request):
             yield chunk.text
 
@@ -78,7 +111,10 @@ class Model:
 
 @contextmanager
 def load(model: str) -> Iterator[Model]:
-    """Load a model into this process: phi3-nano, a run, a build, a folder or a Hub id. Raises `UserError`."""
+    """Load a model into this process: phi3-nano, a run, a build, a folder, a Hub id or an endpoint.
+
+    Raises `UserError` when it cannot be loaded.
+    """
     from phi3tune.engines import models, open_engine
 
     engine = open_engine(models.resolve(model, Workspace.current()))

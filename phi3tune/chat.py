@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from phi3tune.errors import UserError
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "text"]
 NO_LOSS = -100
 _READ = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -97,11 +97,13 @@ class Renderer:
         self._lead = {role: after(tag) for role, tag in tags.items()}
         self._lead_ids = {role: self._encode(lead) for role, lead in self._lead.items()}
         self._end = self._added["<|end|>"]
+        self._text_end = self._added["<|endoftext|>"]
         self._after_end = self._encode(after("<|end|>"))
         self.eos_id: int = self._added[_token_text(config.get("eos_token"), "<|endoftext|>")]
         self._bos = [self._added[_token_text(config.get("bos_token"), "<s>")]] if self._template.bos else []
         listed = _read_json(folder / "generation_config.json", optional=True).get("eos_token_id", [])
         listed = listed if isinstance(listed, list) else [listed]
+        self.special_ids: frozenset[int] = frozenset(self._added.values())
         self.end_ids: frozenset[int] = frozenset([*listed, self._end, self._added["<|endoftext|>"], self.eos_id])
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
 
@@ -121,19 +123,44 @@ class Renderer:
         return [*ids, self._tag["assistant"], *self._lead_ids["assistant"]]
 
     def training_example(self, messages: Sequence[Message], max_length: int | None = None) -> Example:
-        """The whole conversation. Loss is on every assistant turn's content, its `<|end|>` and the final end."""
+        """The whole conversation. Loss is on every assistant turn's content, its `<|end|>` and the final end.
+
+        A row of plain text (one message with the role `text`) is its content and `<|endoftext|>`, all learned.
+        """
         return self.training_examples([messages], max_length)[0]
 
     def training_examples(self, chats: Sequence[Sequence[Message]], max_length: int | None = None) -> list[Example]:
         """`training_example` of many chats, tokenised on all cores. What is beyond `max_length` is cut."""
         examples = []
         for messages, (ids, labels) in zip(chats, self._render(chats), strict=True):
-            if self._template.final_eos:
+            if self._template.final_eos and messages[-1]["role"] != "text":
                 ids.append(self.eos_id)
                 labels.append(self.eos_id if messages[-1]["role"] == "assistant" else NO_LOSS)
             cut = max_length is not None and len(ids) > max_length
             examples.append(Example(ids[:max_length], labels[:max_length], cut))
         return examples
+
+    def spans(self, chats: Sequence[Sequence[Message]]) -> list[list[tuple[int, bool]]]:
+        """Lengths of each chat's runs of tokens, with whether loss is taken on them: `training_examples` run-length
+        encoded, uncut, without building it. The tokenizer releases the GIL, so that a thread can do this."""
+        turns = self._turns(chats)
+        encoded = iter(self._encode_batch(turns))
+        counted = []
+        for chat, messages in zip(turns, chats, strict=True):
+            runs = [(len(self._bos), False)]
+            for role, _ in chat:
+                content = next(encoded)
+                if role == "text":
+                    runs.append((len(content) + 1, True))
+                    continue
+                lead = self._lead_ids[role] if role == "assistant" else []
+                skipped = len(lead) if lead and content.ids[: len(lead)] == lead else 0
+                runs += [(1 + skipped, False), (len(content) - skipped + 1, role == "assistant")]
+                runs.append((len(self._after_end), False))
+            if self._template.final_eos and messages[-1]["role"] != "text":
+                runs.append((1, messages[-1]["role"] == "assistant"))
+            counted.append(_merged(runs))
+        return counted
 
     def encode(self, text: str) -> list[int]:
         """Ids of a message's content, stripped; never the id of a special or added token."""
@@ -161,16 +188,26 @@ class Renderer:
     def _encode(self, text: str) -> list[int]:
         return self._content.encode(text, add_special_tokens=False).ids if text else []
 
+    def _turns(self, chats: Sequence[Sequence[Message]]) -> list[list[tuple[Role, str]]]:
+        return [[turn for message in messages if (turn := self._turn(message))] for messages in chats]
+
+    def _encode_batch(self, turns: Sequence[Sequence[tuple[Role, str]]]) -> list[Encoding]:
+        texts = [self._lead.get(role, "") + text for chat in turns for role, text in chat]
+        return self._content.encode_batch_fast(texts, add_special_tokens=False)
+
     def _render(self, chats: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[int]]]:
         """(ids, labels) of each chat, up to and with the last message's `<|end|>`."""
-        turns = [[turn for message in messages if (turn := self._turn(message))] for messages in chats]
-        texts = [self._lead[role] + text for chat in turns for role, text in chat]
-        encoded = iter(self._content.encode_batch_fast(texts, add_special_tokens=False))
+        turns = self._turns(chats)
+        encoded = iter(self._encode_batch(turns))
         rendered = []
         for chat in turns:
             ids, labels = list(self._bos), [NO_LOSS] * len(self._bos)
             for role, _ in chat:
                 content = next(encoded).ids
+                if role == "text":  # not a chat: no tags, and all of it is learned
+                    ids += [*content, self._text_end]
+                    labels += [*content, self._text_end]
+                    continue
                 ids += [self._tag[role], *content, self._end, *self._after_end]
                 if role == "assistant":
                     # A newline that is a token belongs to the tag, not to the answer.
@@ -183,8 +220,8 @@ class Renderer:
 
     def _turn(self, message: Message) -> tuple[Role, str] | None:
         role, text = message["role"], clean(message["content"])
-        if role not in self._tag:
-            raise UserError(f"role {role!r} is not accepted; the roles are system, user and assistant")
+        if role not in self._tag and role != "text":
+            raise UserError(f"role {role!r} is not accepted; the roles are system, user, assistant and text")
         if role == "system":
             if not text:
                 return None
@@ -237,6 +274,16 @@ def clean(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _merged(runs: Iterable[tuple[int, bool]]) -> list[tuple[int, bool]]:
+    merged: list[tuple[int, bool]] = []
+    for length, learned in runs:
+        if merged and merged[-1][1] == learned:
+            merged[-1] = (merged[-1][0] + length, learned)
+        elif length:
+            merged.append((length, learned))
+    return merged
 
 
 @lru_cache(maxsize=8)

@@ -16,8 +16,22 @@ from phi3tune.errors import ConfigError, UserError
 
 Method = Literal["lora", "full"]
 Precision = Literal["int4", "int8", "fp32"]
-DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer"]
+DataFormat = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "question_answer", "text"]
 Part = Literal["train", "validation", "test"]
+Metric = Literal[
+    "auto",
+    "exact_match",
+    "exact_match_normalised",
+    "token_f1",
+    "rouge_l",
+    "chrf",
+    "numeric_match",
+    "pattern_match",
+    "json_valid",
+    "json_schema_valid",
+    "accuracy",
+    "token_accuracy",
+]
 TARGET_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 
@@ -37,13 +51,24 @@ class DatasetConfig(Config):
 
     dataset: str = setting(
         "",
-        "Chats to use: a file or folder, a stored dataset's id, or a bundled name.",
+        "Chats to use: a file or folder, a stored dataset's id, a bundled name, or a Hub dataset id.",
         unit="path or name",
         group="simple",
     )
     format: DataFormat = setting("auto", "Shape of the rows; auto detects it from the columns.", unit="name")
     columns: dict[str, str] = setting(
         {}, "Which column holds what, as field=column, such as user=question,assistant=answer.", unit="field=column"
+    )
+    unsupported: Literal["refuse", "drop"] = setting(
+        "refuse",
+        "What becomes of rows with tool calls or images: refuse names them, drop leaves them out.",
+        unit="name",
+    )
+    validation_file: str | None = setting(
+        None, "A file or stored dataset whose rows are all used for validation.", unit="path or name"
+    )
+    test_file: str | None = setting(
+        None, "A file or stored dataset whose rows are all held out for evaluation.", unit="path or name"
     )
     validation_share: float = setting(
         0.1, "Share of the rows kept from training to watch it.", unit="share of rows", ge=0.0, le=0.5
@@ -55,6 +80,10 @@ class DatasetConfig(Config):
         ge=0.0,
         le=0.5,
     )
+    validation_rows: int | None = setting(
+        None, "Rows kept for validation; wins over the share.", unit="rows", ge=0, le=10_000_000
+    )
+    test_rows: int | None = setting(None, "Rows held out; wins over the share.", unit="rows", ge=0, le=10_000_000)
     split_seed: int = setting(7, "Seed of the random division into parts.", unit="integer", ge=0, le=2**32 - 1)
     max_rows: int | None = setting(
         None, "Use only the first rows of the training part; empty uses all.", unit="rows", ge=1, le=100_000_000
@@ -176,7 +205,7 @@ class EvalConfig(DatasetConfig):
 
     models: list[str] = setting(
         ["phi3-nano"],
-        "Models to compare: phi3-nano, runs, checkpoints, builds, folders.",
+        "Models to compare: phi3-nano, runs, checkpoints, builds, folders, or an endpoint (http://host/v1#model).",
         unit="names",
         group="simple",
         min_length=1,
@@ -194,6 +223,45 @@ class EvalConfig(DatasetConfig):
     max_new_tokens: int = setting(
         256, "Longest answer that a model may give.", unit="tokens", group="simple", ge=1, le=32_768
     )
+    metric: Metric = setting(
+        "auto", "What the verdict is about; auto chooses it from the shape of the reference answers.", unit="name"
+    )
+    pattern: str | None = setting(
+        None,
+        "Regular expression that a right answer holds; a group in it must match the same text as in the reference.",
+        unit="regular expression",
+    )
+    json_schema: str | None = setting(None, "File with the JSON schema that a right answer satisfies.", unit="path")
+    resamples: int = setting(
+        10_000, "Bootstrap resamples behind every interval.", unit="resamples", ge=1_000, le=1_000_000
+    )
+    eval_seed: int = setting(0, "Seed of the bootstrap.", unit="integer", ge=0, le=2**32 - 1)
+    key_variable: str = setting(
+        "OPENAI_API_KEY", "Environment variable with the key of endpoints; a key is never stored.", unit="name"
+    )
+    judge: str | None = setting(
+        None,
+        "Endpoint that compares the answers of the first and the other models, as http://host/v1#model.",
+        unit="address",
+    )
+    judge_rows: int = setting(100, "Rows that the judge compares, each in both orders.", unit="rows", ge=1, le=100_000)
+    safety: str | None = setting(
+        None,
+        "CSV file of prompts to check refusals with, columns prompt and label (safe or unsafe), such as XSTest.",
+        unit="path",
+    )
+    benchmarks: list[str] = setting(
+        [], "Tasks of EleutherAI's lm-evaluation-harness to run, when it is installed.", unit="names"
+    )
+    benchmark_tasks: str | None = setting(None, "Folder with task files of your own for the harness.", unit="path")
+    benchmark_limit: int | None = setting(
+        None, "Only the first documents of each task.", unit="documents", ge=1, le=10_000_000
+    )
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _names_from_text(cls, value: Any) -> Any:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class ExportConfig(Config):

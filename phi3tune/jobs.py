@@ -31,6 +31,8 @@ CONFIGS: dict[str, type[Config]] = {"train": TrainConfig, "evaluate": EvalConfig
 LANES = {"train": "train", "evaluate": "tools", "export": "tools"}
 
 JOB, STATUS, EVENTS, LOCK, LOG, STOP = "job.json", "status.json", "events.jsonl", "run.lock", "worker.log", "stop"
+# Kinds of jobs that go on where they ended: from a checkpoint, or after the rows that have been answered.
+RESUMABLE = ("train", "evaluate")
 HEARTBEAT_SECONDS = 2.0
 NOT_RESPONDING_SECONDS = 30.0
 
@@ -153,6 +155,8 @@ def _buried(folder: Path, status: Status) -> Status:
         reason += f"; its last words: {last}"
     if status.kind == "train":
         reason += f"; it can be resumed from step {status.resume_step or 0}"
+    elif status.kind in RESUMABLE:
+        reason += "; it can be resumed, and keeps the answers that it has"
     return status.model_copy(update={"state": "failed", "reason": reason, "ended": status.heartbeat})
 
 
@@ -183,6 +187,16 @@ def find(job_id: str, workspace: Workspace) -> Path:
     if not job_id or not inside(folder, workspace.root) or not (folder / JOB).is_file():
         raise UserError(f"there is no job {job_id!r} in {workspace.root}")
     return folder
+
+
+def named(name: str, workspace: Workspace) -> Path:
+    """The folder of a run by its name, or of any job by its path below the workspace or below its runs.
+
+    Raises `UserError` when there is none.
+    """
+    if "/" not in name:
+        return workspace.run(name)
+    return find(name if (workspace.root / name).is_dir() else f"runs/{name}", workspace)
 
 
 def active(workspace: Workspace) -> list[JobView]:
@@ -341,13 +355,15 @@ def _mark_stopped(folder: Path, reason: str, wait_seconds: float = 0.0) -> None:
 
 
 def resume(folder: Path, workspace: Workspace) -> int:
-    """Put a stopped or failed run back in the queue; its worker goes on from the last good checkpoint.
+    """Put a stopped or failed job back in the queue: a run goes on from its last good checkpoint, an evaluation
+    after the rows that were answered.
 
     Returns the size of its events in bytes: where the new attempt's begin.
     """
     job = view(folder)
-    if job.kind != "train" or job.state not in ("stopped", "failed"):
-        raise UserError(f"{job.id} cannot be resumed: it is {job.state}; stopped and failed runs can be")
+    if job.kind not in RESUMABLE or job.state not in ("stopped", "failed"):
+        able = "stopped and failed runs and evaluations can be"
+        raise UserError(f"{job.id} cannot be resumed: it is {job.state}; {able}")
     lock = system.FolderLock(folder / LOCK)
     if not lock.acquire(timeout=5.0):
         raise UserError(f"{job.id} cannot be resumed: its worker is still there")

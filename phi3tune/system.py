@@ -130,31 +130,53 @@ def start_process(
     argv: Sequence[str],
     *,
     output: IO[bytes] | int | None = None,
+    errors: IO[bytes] | int | None = None,
+    stdin: int = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
     low_priority: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own group, so that a Ctrl+C for us is not one for it.
 
-    `env` is added to this process's environment; `output` takes both stdout and stderr.
+    `env` is added to this process's environment; `output` takes both stdout and stderr, unless `errors` takes stderr.
     """
     full_env = {**os.environ, **(env or {})}
+    errors = output if errors is None else errors
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP
         if low_priority:
             flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=full_env, creationflags=flags
-        )
+        return subprocess.Popen(argv, stdin=stdin, stdout=output, stderr=errors, env=full_env, creationflags=flags)
     if low_priority and shutil.which("nice"):
         argv = ["nice", "-n", "10", *argv]
     return subprocess.Popen(
         argv,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=output,
-        stderr=output,
+        stderr=errors,
         env=full_env,
         start_new_session=True,
     )
+
+
+def limit_this_process(memory_bytes: int, cpu_seconds: int) -> None:
+    """From now on, more address space than this is a MemoryError and more processor time the end (SIGXCPU).
+
+    A dump of its memory is never written. Nothing happens on Windows, and macOS does not hold to the memory limit.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    wanted = {
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + 5),
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for limit, (soft, hard) in wanted.items():
+        ceiling = resource.getrlimit(limit)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(limit, (soft, hard))
 
 
 def kill_group(pid: int) -> None:

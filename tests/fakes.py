@@ -77,8 +77,12 @@ FAKE_WORKER = [
 
 
 def start_fake_worker(argv: Any, **options: Any) -> Any:
-    """In place of `system.start_process`: the worker that is asked for, counting instead of training."""
-    assert list(argv[1:3]) == ["-m", "phi3tune.worker"]
+    """In place of `system.start_process`: the worker that is asked for, counting instead of training.
+
+    Other processes, such as the reader of datasets, are started as they are.
+    """
+    if list(argv[1:3]) != ["-m", "phi3tune.worker"]:
+        return _start_process(argv, **options)
     options["env"] = {**options["env"], "PYTHONPATH": str(Path(__file__).parents[1])}
     return _start_process([*FAKE_WORKER, argv[3]], **options)
 

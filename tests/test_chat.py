@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import shutil
@@ -339,3 +340,30 @@ def test_load_is_cached_until_a_file_changes(tmp_path: Path) -> None:
     assert Renderer.load(folder) is first
     (folder / "chat_template.jinja").write_text(_trl_template("phi3_5.jinja"), encoding="utf-8", newline="\n")
     assert Renderer.load(folder).template == "phi3.5"
+
+
+_TEXT: list[Message] = [{"role": "text", "content": " It is 0.\nThe end <|end|> "}]
+
+
+@pytest.mark.parametrize("case", ["june", "april", "april-keeps-newline"])
+def test_plain_text_has_no_tags_and_is_all_learned(case: str, tmp_path: Path) -> None:
+    template = _trl_template("phi3.jinja") if case == "june" else "{{ bos_token }}" + _APRIL_BODY
+    renderer = Renderer.load(_variant(tmp_path / "model", template, rstrip=case != "april-keeps-newline"))
+    example = renderer.training_example(_TEXT)
+    bos = [] if case == "june" else [1]
+    content = renderer.encode(_TEXT[0]["content"])
+    assert example.input_ids == [*bos, *content, 32000]
+    assert example.labels == [*([NO_LOSS] * len(bos)), *content, 32000]
+
+
+@pytest.mark.parametrize("case", ["june", "april", "april-keeps-newline", "phi4"])
+def test_spans_are_the_run_lengths_of_the_labels(case: str, tmp_path: Path) -> None:
+    template = {"june": _trl_template("phi3.jinja"), "phi4": _PHI4}.get(case, "{{ bos_token }}" + _APRIL_BODY)
+    renderer = Renderer.load(_variant(tmp_path / "model", template, rstrip=case != "april-keeps-newline"))
+    empty: list[Message] = [{"role": "user", "content": ""}, {"role": "assistant", "content": ""}]
+    chats = [*_CHATS, _CHATS[1][:1], _CHATS[1] * 2, _TEXT, empty]
+    if not case.startswith("april"):
+        chats.append([_SYSTEM, *_CHATS[1]])
+    for example, spans in zip(renderer.training_examples(chats), renderer.spans(chats), strict=True):
+        learned = [label != NO_LOSS for label in example.labels]
+        assert [(len(list(run)), flag) for flag, run in itertools.groupby(learned)] == spans

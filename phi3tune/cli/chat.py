@@ -48,10 +48,10 @@ def _ask() -> str:
 
 
 def _answer(engine: Any, messages: list[Any], config: SamplingConfig) -> str:
-    from phi3tune.engines.base import Request, Sampling
+    from phi3tune.engines.base import Sampling, chat_request
 
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
-    request = Request(engine.renderer.prompt(messages), sampling)
+    request = chat_request(engine, messages, sampling)
     text = ""
     try:
         for chunk in engine.stream(request, lambda: False):

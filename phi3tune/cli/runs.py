@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from phi3tune import jobs
-from phi3tune.cli import plain_typer
+from phi3tune.cli import evaluate, plain_typer, train
 from phi3tune.cli.follow import duration, follow_job, print_json, say
-from phi3tune.cli.train import report
 from phi3tune.paths import Workspace
 
 app = plain_typer()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Job = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="A run's name, or an evaluation's path, such as runs/lamp/eval/test-eval-1."),
+]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, as in `phi3tune runs`.")]
 
 runs_app = plain_typer()
@@ -77,39 +80,42 @@ def show(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 def stop(
-    run: Run, now: Annotated[bool, typer.Option("--now", help="End it at once, without saving first.")] = False
+    job: Job, now: Annotated[bool, typer.Option("--now", help="End it at once, without saving first.")] = False
 ) -> None:
     """Ask a running job to save and stop."""
     workspace = Workspace.current()
-    jobs.stop(workspace.run(run), workspace, now=now)
-    say(f"{run} was ended" if now else f"{run} will save and stop after this step")
+    jobs.stop(jobs.named(job, workspace), workspace, now=now)
+    say(f"{job} was ended" if now else f"{job} will save and stop after this step")
 
 
 @app.command()
 def resume(
-    run: Run,
+    job: Job,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Go on with a stopped or failed run from its last good checkpoint."""
+    """Go on with a stopped or failed run or evaluation, from its last good checkpoint or its last answers."""
     workspace = Workspace.current()
-    folder = workspace.run(run)
+    folder = jobs.named(job, workspace)
     offset = jobs.resume(folder, workspace)
     if detach:
         if as_json:
-            print_json({"run": run, "status": jobs.view(folder).state})
+            print_json({"run": job, "status": jobs.view(folder).state})
         return 0
-    job, code = follow_job(folder, workspace, offset)
-    report(job, as_json=as_json)
+    ended, code = follow_job(folder, workspace, offset)
+    if ended.kind == "evaluate":
+        evaluate.report(ended, workspace, as_json=as_json)
+    else:
+        train.report(ended, as_json=as_json)
     return code
 
 
 @app.command()
-def delete(run: Run, as_json: Json = False) -> None:
-    """Move a run to the trash."""
+def delete(job: Job, as_json: Json = False) -> None:
+    """Move a run or an evaluation to the trash."""
     workspace = Workspace.current()
-    place = jobs.delete(workspace.run(run), workspace)
+    place = jobs.delete(jobs.named(job, workspace), workspace)
     if as_json:
-        print_json({"run": run, "trash": str(place)})
+        print_json({"run": job, "trash": str(place)})
     else:
-        say(f"{run} is in {place}; delete that folder to free its space, or move it back to keep it")
+        say(f"{job} is in {place}; delete that folder to free its space, or move it back to keep it")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from itertools import chain
 from typing import Any
 
+from phi3tune.data.json_values import REFUSED, JsonReader, TooDeepError, past_space
+from phi3tune.data.lines import Line
 from phi3tune.data.problems import ProblemLog, describe
 
-MAX_LINE_CHARS = 16 * 1024**2
-_MAX_DIGITS = 100
-_REFUSED = object()
+_DATA = re.compile(r'"data"\s*:\s*\[')
+_LEFT_OUT = "line left out"
 
 
 @dataclass(frozen=True)
@@ -24,148 +26,191 @@ class Row:
     value: dict[str, Any]
 
 
-def repeated(names: Iterable[str]) -> str | None:
-    """The first name that comes a second time."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
-
-
-class _Json:
-    """A JSON decoder that notes what the standard one lets through: repeated keys, NaN, huge integers."""
-
-    def __init__(self, file: str, log: ProblemLog) -> None:
-        self._file, self._log = file, log
-        self._faults: list[tuple[str, str, str, str]] = []
-        self._decoder = json.JSONDecoder(
-            object_pairs_hook=self._object, parse_constant=self._constant, parse_int=self._integer
-        )
-
-    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) != len(pairs):
-            twice = repeated(key for key, _ in pairs)
-            self._faults.append(("duplicate_key", f"the key {describe(twice)} twice", "each key once", "remove one"))
-        return value
-
-    def _constant(self, name: str) -> None:
-        self._faults.append(("bad_number", name, "a JSON number or null", "write null, or leave it out"))
-
-    def _integer(self, digits: str) -> int:
-        if len(digits) <= _MAX_DIGITS:
-            return int(digits)
-        found = f"an integer of {len(digits):,} digits"
-        self._faults.append(("bad_number", found, f"at most {_MAX_DIGITS} digits", "write it as text"))
-        return 0
-
-    def value(self, text: str, start: int, line: int, *, whole: bool) -> tuple[Any, int] | None:
-        """The value at `start` and where it ends, or None where no value can be read (logged).
-
-        A value with a fault in it is logged and comes as `_REFUSED`. `line` is the line of `start`. With
-        `whole`, nothing but white space may follow.
-        """
-        self._faults.clear()
-        try:
-            value, end = self._decoder.raw_decode(text, WHITESPACE.match(text, start).end())
-            if whole and (rest := WHITESPACE.match(text, end).end()) != len(text):
-                raise json.JSONDecodeError("Extra data", text, rest)
-        except json.JSONDecodeError as error:
-            fix = "check the commas, quotes and brackets there"
-            if error.msg == "Extra data" and not self._file.lower().removesuffix(".gz").endswith(".jsonl"):
-                fix = "if every line is a row of its own, rename the file to .jsonl"
-            place = line + text.count("\n", start, error.pos)
-            column = error.pos - text.rfind("\n", 0, error.pos)
-            found = f"{error.msg[:1].lower()}{error.msg[1:]}"
-            self._log.error("bad_json", self._file, place, found, "valid JSON", fix, column=column)
-            return None
-        except RecursionError:
-            found, fix = "brackets nested too deeply to read", "remove the column that holds them"
-            self._log.error("too_deep", self._file, line, found, "rows of plain columns", fix)
-            return None
-        for fault in self._faults:
-            self._log.error(fault[0], self._file, line, *fault[1:])
-        return (_REFUSED if self._faults else value), end
-
-
-def json_lines(text: str, file: str, log: ProblemLog) -> Iterator[Row]:
+def json_lines(lines: Iterator[Line], file: str, log: ProblemLog, longest: int) -> Iterator[Row]:
     """Rows of JSON Lines text; a line that cannot be read is logged and the next one is tried."""
-    decoder = _Json(file, log)
+    decoder = JsonReader(file, log)
     index = 0
-    # Not splitlines(): U+2028 and its like may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
+    while (numbered := next(lines, None)) is not None:
+        number, line = numbered
+        if line is None:
+            index += 1
             continue
-        if index == 0 and line.strip() in ("{", "["):
-            found = "one JSON document over several lines"
-            log.error("bad_json", file, number, found, "one row on each line", "rename the file to .json", column=1)
-            return
-        if len(line) > MAX_LINE_CHARS:
-            found, fix = f"a line of {len(line):,} characters", "split or remove the row"
-            log.error("line_too_long", file, number, found, f"at most {MAX_LINE_CHARS:,}", fix)
-        elif read := decoder.value(line, 0, number, whole=True):
-            yield from _object_row(read[0], index, number, file, log)
+        if not line or line.isspace():
+            continue
+        alone = False
+        if index == 0:
+            after = next((each for each in lines if each[1] is None or each[1].strip()), None)
+            alone = after is None
+            if after is not None and decoder.unfinished(line) and not decoder.readable(after[1] or ""):
+                yield from _document(chain([numbered, after], lines), number, file, log, longest)
+                return
+            lines = chain([after] if after is not None else [], lines)
+        yield from _line_rows(decoder, line, number, index, log, alone=alone)
         index += 1
 
 
-def json_rows(text: str, file: str, log: ProblemLog) -> Iterator[Row]:
-    """Rows of a JSON document: a list, or an object that holds the list under `data`."""
-    decoder = _Json(file, log)
-    start = WHITESPACE.match(text).end()
-    if text[start] == "[":
-        yield from _json_array(text, start, decoder, file, log)
-        return
-    read = decoder.value(text, 0, 1, whole=True)
-    if read is None:
-        return
-    value = read[0]
-    if value is _REFUSED:
-        return
-    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-        expected = 'a list of rows, or an object with the list under "data"'
-        log.error("bad_shape", file, 1, describe(value), expected, "put the rows into [ ]")
-        return
-    for index, item in enumerate(value["data"]):
-        yield from _object_row(item, index, None, file, log)
+def _document(lines: Iterator[Line], number: int, file: str, log: ProblemLog, longest: int) -> Iterator[Row]:
+    """The rows, in a repair, of a JSON document that is called JSON Lines; `number` is its first line."""
+    found, fix, mend = "one JSON document over several lines", "rename the file to .json", "read as one JSON document"
+    if log.fault("bad_json", file, number, found, "one row on each line", fix, column=1, mend=mend):
+        yield from json_rows("\n".join(text or "" for _, text in lines), file, log, longest, first=number)
 
 
-def _json_array(text: str, start: int, decoder: _Json, file: str, log: ProblemLog) -> Iterator[Row]:
-    """Items one by one, so that each knows its line and a fault does not hide the rows before it."""
-    position, line, index = start + 1, 1 + text.count("\n", 0, start), 0
-    closed = False
+def _line_rows(
+    decoder: JsonReader, line: str, number: int, index: int, log: ProblemLog, *, alone: bool
+) -> Iterator[Row]:
+    """The row of one line; several only where a repair takes the list apart that is `alone` in the file."""
+    try:
+        value, _ = decoder.read(line, whole=True)
+    except json.JSONDecodeError as error:
+        decoder.log_syntax(error, 0, number, _LEFT_OUT, index)
+        return
+    except TooDeepError:
+        decoder.log_depth(number, _LEFT_OUT, index)
+        return
+    value = decoder.accept(value, number, index)
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        expected, fix = "an object with the row's columns", "write each row of the list on a line of its own"
+        mend = "the items of the list read as rows" if alone else _LEFT_OUT
+        mended = log.fault("bad_shape", decoder.file, number, "a list of rows", expected, fix, row=index, mend=mend)
+        if mended and alone:
+            yield from (Row(index + i, number, item) for i, item in enumerate(value))
+        return
+    yield from _object_row(value, index, number, decoder.file, log)
+
+
+def json_rows(text: str, file: str, log: ProblemLog, longest: int, *, first: int = 1) -> Iterator[Row]:
+    """Rows of a JSON document: a list, or an object that holds the list under `data`.
+
+    `longest` is the limit of one row in characters, `first` the number of the first line.
+    """
+    decoder = JsonReader(file, log)
+    start = past_space(text, 0)
+    if text[start : start + 1] == "[":
+        end = yield from _items(text, start, first, decoder, log, longest)
+        if end is not None and (rest := past_space(text, end)) != len(text):
+            _log_break(text, rest, first, "nothing after the list", file, log)
+        return
+    if (place := _data_list(text, first, decoder)) is not None:
+        end = yield from _items(text, place, first, decoder, log, longest)
+        if end is not None:
+            _check_rest(text, end, first, decoder)
+        return
+    try:
+        value, _ = decoder.read(text, whole=True)
+    except TooDeepError:
+        decoder.log_depth(first + text.count("\n", 0, start), None)
+        return
+    except json.JSONDecodeError as error:
+        mend = "read as JSON Lines" if error.msg == "Extra data" and text[start] == "{" else None
+        if decoder.log_syntax(error, 0, first, mend):
+            # Not splitlines(): U+2028 and its like may stand inside a JSON string.
+            yield from json_lines(enumerate(text.split("\n"), start=first), file, log, longest)
+        return
+    value = decoder.accept(value, first, None)
+    if value is REFUSED:
+        return
+    expected, fix = 'a list of rows, or an object with the list under "data"', "put the rows into [ ]"
+    rows, mend = _likely_rows(value)
+    found = describe(value)
+    if isinstance(value, dict):
+        found += f" with the keys {', '.join(list(value)[:20])}"
+    if log.fault("bad_shape", file, first, found, expected, fix, mend=mend):
+        for index, item in enumerate(rows):
+            yield from _object_row(item, index, None, file, log)
+
+
+def _data_list(text: str, first: int, decoder: JsonReader) -> int | None:
+    """Where the list begins that the document's object holds under `data`; None when there is none."""
+    place = _DATA.search(text)
+    if place is None:
+        return None
+    try:
+        before, _ = decoder.read(f'{text[: place.start()]}"data": []}}', whole=True)
+    except (json.JSONDecodeError, TooDeepError):
+        return None  # another `data`, deeper inside
+    decoder.accept(before, first, None)
+    return place.end() - 1
+
+
+def _check_rest(text: str, end: int, first: int, decoder: JsonReader) -> None:
+    """Log what is wrong behind the list under `data`, which ends at `end`."""
+    shell = '{"data": []'
+    try:
+        value, _ = decoder.read(shell + text[end:], whole=True)
+    except json.JSONDecodeError as error:
+        broken = json.JSONDecodeError(error.msg, text, error.pos - len(shell) + end)
+        decoder.log_syntax(broken, 0, first, "what follows the rows left out")
+    except TooDeepError:
+        decoder.log_depth(first + text.count("\n", 0, end), "what follows the rows left out")
+    else:
+        decoder.accept(value, first + text.count("\n", 0, end), None)
+
+
+def _likely_rows(value: Any) -> tuple[list[Any], str | None]:
+    """The rows that an object most likely stands for, and how it was read; None when there is no telling."""
+    if not isinstance(value, dict) or not value:
+        return [], None
+    lists = {k: v for k, v in value.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)}
+    if len(value) == 1 and len(lists) == 1:
+        (name, rows) = lists.popitem()
+        if name not in ("messages", "conversations"):
+            return rows, f"the list under {describe(name)} read as the rows"
+    return [value], "the object read as one row"
+
+
+def _items(
+    text: str, start: int, first: int, decoder: JsonReader, log: ProblemLog, longest: int
+) -> Generator[Row, None, int | None]:
+    """Items one by one, so that each knows its line and a fault does not hide the rows before it.
+
+    Returns where the list ends, None when that was not to be found (logged).
+    """
+    position, line, index = start + 1, first + text.count("\n", 0, start), 0
+    rest_left_out = "this row and what follows left out"
+    file = decoder.file
     while True:
-        item = WHITESPACE.match(text, position).end()
+        item = past_space(text, position)
         line += text.count("\n", position, item)
-        if text[item : item + 1] == "]" and index == 0:
-            position, closed = item + 1, True
-            break
-        read = decoder.value(text, item, line, whole=False)
-        if read is None:
-            return
-        value, end = read
-        yield from _object_row(value, index, line, file, log)
+        if text[item : item + 1] == "]" and (index == 0 or log.repair):
+            if index:
+                log.change("bad_json", file, None, line, "the comma after the last row removed")
+            return item + 1
+        try:
+            value, end = decoder.read(text, item)
+        except json.JSONDecodeError as error:
+            decoder.log_syntax(error, item, line, rest_left_out, index)
+            return None
+        except TooDeepError:
+            decoder.log_depth(line, rest_left_out, index)
+            return None
+        if end - item > longest:
+            found, fix = f"a row of {end - item:,} characters", "split or remove the row"
+            log.fault("line_too_long", file, line, found, f"at most {longest:,}", fix, row=index, mend="row left out")
+        else:
+            yield from _object_row(decoder.accept(value, line, index), index, line, file, log)
         index += 1
-        position = WHITESPACE.match(text, end).end()
+        position = past_space(text, end)
         line += text.count("\n", item, position)
         mark, position = text[position : position + 1], position + 1
         if mark == "]":
-            closed = True
-            break
+            return position
         if mark != ",":
-            break
-    rest = WHITESPACE.match(text, position).end() if closed else position - 1
-    if not closed or rest != len(text):
-        line, column = text.count("\n", 0, rest) + 1, rest - text.rfind("\n", 0, rest)
-        found = "the end of the file" if rest >= len(text) else describe(text[rest : rest + 20])
-        expected = "nothing after the list" if closed else "a comma or ]"
-        log.error("bad_json", file, line, found, expected, "check the commas and brackets there", column=column)
+            _log_break(text, position - 1, first, "a comma or ]", file, log)
+            return None
+
+
+def _log_break(text: str, place: int, first: int, expected: str, file: str, log: ProblemLog) -> None:
+    line, column = first + text.count("\n", 0, place), place - text.rfind("\n", 0, place)
+    found = "the end of the file" if place >= len(text) else describe(text[place : place + 20])
+    fix = "check the commas and brackets there"
+    log.fault("bad_json", file, line, found, expected, fix, column=column, mend="what follows left out")
 
 
 def _object_row(value: Any, index: int, line: int | None, file: str, log: ProblemLog) -> Iterator[Row]:
     if isinstance(value, dict):
         yield Row(index, line, value)
-    elif value is not _REFUSED:
+    elif value is not REFUSED:
         found = describe(value) if line is not None else f"{describe(value)} as row {index}"
-        log.error("bad_shape", file, line, found, "an object with the row's columns", "write rows as { }")
+        expected, fix = "an object with the row's columns", "write rows as { }"
+        log.fault("bad_shape", file, line, found, expected, fix, row=index, mend="row left out")

@@ -31,6 +31,17 @@ class Problem(BaseModel):
         return f"{place}: {self.code}: found {self.found}; expected {self.expected}; {self.fix}"
 
 
+@dataclass(frozen=True)
+class Change:
+    """What reading with repairs did about one fault; `row` counts from 0, `line` from 1."""
+
+    code: str
+    file: str
+    row: int | None
+    line: int | None
+    what: str
+
+
 class DataError(UserError):
     """A dataset cannot be used. `problems` holds the errors that are shown, `count` how many there are."""
 
@@ -52,12 +63,17 @@ class RowError(Exception):
 
 @dataclass
 class ProblemLog:
-    """Problems of a dataset: the first `SHOWN` errors and warnings are kept, all are counted."""
+    """Problems of a dataset: the first `SHOWN` errors and warnings are kept, all are counted.
+
+    With `repair`, a fault that can be mended is one of the `changes` and no problem; all of them are kept.
+    """
 
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     error_count: int = 0
     warning_count: int = 0
+    repair: bool = False
+    changes: list[Change] = field(default_factory=list)
 
     @property
     def problems(self) -> list[Problem]:
@@ -66,6 +82,29 @@ class ProblemLog:
     @property
     def left_out(self) -> int:
         return self.error_count + self.warning_count - len(self.errors) - len(self.warnings)
+
+    def fault(
+        self,
+        code: str,
+        file: str,
+        line: int | None,
+        found: str,
+        expected: str,
+        fix: str,
+        *,
+        column: int | None = None,
+        row: int | None = None,
+        mend: str | None = None,
+    ) -> bool:
+        """Log an error; or, with `repair`, the change `mend` in its place. True when the caller is to make it."""
+        if self.repair and mend is not None:
+            self.change(code, file, row, line, mend)
+            return True
+        self.error(code, file, line, found, expected, fix, column=column)
+        return False
+
+    def change(self, code: str, file: str, row: int | None, line: int | None, what: str) -> None:
+        self.changes.append(Change(code, _printable(file), row, line, _printable(what)))
 
     def error(
         self, code: str, file: str, line: int | None, found: str, expected: str, fix: str, *, column: int | None = None

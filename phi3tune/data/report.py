@@ -1,54 +1,36 @@
-"""What a dataset is to a model: token counts, what is cut, and every problem."""
+"""What a dataset is to a model: token counts, what is cut, every problem, and what is wrong with its rows."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from phi3tune.chat import Example, Renderer
 from phi3tune.config import DatasetConfig, Part, TrainConfig
-from phi3tune.data import formats
-from phi3tune.data.load import PARTS, Conversation, Dataset, read
-from phi3tune.data.problems import Problem
+from phi3tune.data.audit.findings import Findings
+from phi3tune.data.audit.languages import Languages
+from phi3tune.data.audit.lengths import Bin, Lengths, TokenStats
+from phi3tune.data.audit.rows import RowChecks
+from phi3tune.data.conversation import Conversation
+from phi3tune.data.division import PARTS, assign, report_repeats
+from phi3tune.data.index import FilePart, Relations, Reread, RowIndex
+from phi3tune.data.load import Dataset
+from phi3tune.data.problems import Problem, ProblemLog
+from phi3tune.data.source import Source
+from phi3tune.data.words import of_row
 from phi3tune.paths import Workspace
 
 _BATCH = 1000
-_BINS = 20
-_NAMED = 100
-
-
-class TokenStats(BaseModel):
-    """Tokens of all rows. `total` and `trained` are after cutting; the rest is of whole conversations."""
-
-    total: int = 0
-    trained: int = 0
-    mean: float = 0.0
-    median: float = 0.0
-    p95: int = 0
-    max: int = 0
-
-
-class Bin(BaseModel):
-    """Conversations of `low` to `high` tokens, both included."""
-
-    low: int
-    high: int
-    rows: int
-
-
-class Finding(BaseModel):
-    """Something about several rows of one file; `rows` count from 0, at most 100 are named."""
-
-    code: str
-    rows: list[int]
-    detail: str
+_Row = TypeVar("_Row")
 
 
 class DataReport(BaseModel):
-    """The audit of a dataset for one model and one maximum length in tokens."""
+    """Lengths and problems of a loaded dataset for one model and one maximum length in tokens."""
 
     rows: dict[Part, int]
     format: str
@@ -57,89 +39,151 @@ class DataReport(BaseModel):
     tokens: TokenStats
     histogram: list[Bin]
     truncated_rows: int
+    cut_answers: int
     unlearnable_rows: int
     problems: list[Problem]
-    findings: list[Finding]
 
 
 def tokenise(conversations: Sequence[Conversation], renderer: Renderer, max_length: int | None) -> list[Example]:
     """Training examples in the order of the conversations, cut at `max_length` tokens."""
-    return list(_examples(conversations, renderer, max_length))
-
-
-def _examples(conversations: Sequence[Conversation], renderer: Renderer, max_length: int | None) -> Iterator[Example]:
-    for start in range(0, len(conversations), _BATCH):
-        batch = [conversation.messages for conversation in conversations[start : start + _BATCH]]
-        yield from renderer.training_examples(batch, max_length)
+    examples: list[Example] = []
+    for batch in _batches(conversations):
+        examples += renderer.training_examples([conversation.messages for conversation in batch], max_length)
+    return examples
 
 
 def report(dataset: Dataset, renderer: Renderer, max_length: int) -> DataReport:
-    """Count the tokens of every row and find the rows that lose something at `max_length`."""
-    conversations = dataset.conversations
-    lengths, total, trained = [], 0, 0
-    truncated, unlearnable = [], []
-    for conversation, whole in zip(conversations, _examples(conversations, renderer, None), strict=True):
-        lengths.append(len(whole.input_ids))
-        kept = Example(whole.input_ids[:max_length], whole.labels[:max_length], len(whole.input_ids) > max_length)
-        total += len(kept.input_ids)
-        trained += kept.trained
-        if kept.truncated:
-            truncated.append(conversation)
-            if not kept.trained:
-                unlearnable.append(conversation)
-    problems = dataset.problems
-    if truncated:
-        first = truncated[0]
-        found = f"{len(truncated):,} rows longer than {max_length:,} tokens, first row {first.row}"
-        fix = "raise max_length, or shorten them: what is beyond is cut"
-        problems.append(
-            Problem(
-                code="row_too_long",
-                severity="warning",
-                file=first.file,
-                line=first.line,
-                found=found,
-                expected=f"at most {max_length:,} tokens",
-                fix=fix,
-            )
-        )
-    cut = _findings("row_too_long", truncated, f"longer than {max_length:,} tokens: the rest is cut")
-    lost = _findings("no_target_left", unlearnable, "no answer token is left after cutting")
+    """Count the tokens of every row of a loaded dataset; for what is wrong with its rows see `check`."""
+    lengths = Lengths(max_length)
+    first: Conversation | None = None
+    for batch in _batches(dataset.conversations):
+        counted = renderer.spans([conversation.messages for conversation in batch])
+        for conversation, spans in zip(batch, counted, strict=True):
+            if lengths.add(spans):
+                first = first or conversation
     return DataReport(
-        rows=_rows(dataset),
+        rows={part: len(dataset.parts[part]) for part in PARTS},
         format=dataset.format,
         mapping=dataset.mapping,
         max_length=max_length,
-        tokens=_stats(lengths, total, trained),
-        histogram=_histogram(lengths),
-        truncated_rows=len(truncated),
-        unlearnable_rows=len(unlearnable),
-        problems=problems,
-        findings=cut + lost + _content_findings(dataset),
+        tokens=lengths.stats(),
+        histogram=lengths.histogram(),
+        truncated_rows=lengths.truncated,
+        cut_answers=lengths.cut_answers,
+        unlearnable_rows=lengths.unlearnable,
+        problems=dataset.problems + _too_long(first, lengths),
     )
 
 
-def check(config: DatasetConfig, workspace: Workspace, renderer: Renderer | None = None) -> dict[str, Any]:
+def check(
+    config: DatasetConfig, workspace: Workspace, renderer: Renderer | None = None, *, languages: bool = True
+) -> dict[str, Any]:
     """The audit that `data check --json` prints; problems of rows are told, not raised.
 
-    `rows` counts those that can be used. Without a renderer `tokens` is None.
+    All rows that can be used are looked at; `parts` counts them after the division (and after `max_rows`). Without a
+    renderer `tokens` is None. Languages are those of a sample. Reads the dataset once, and once more
+    where rows look alike; what is kept in memory is an index, of at most about 1 kB a row
+    while rows are grouped and divided, and the findings.
     Raises `UserError` when there is no such dataset.
     """
-    dataset = read(config, workspace)
-    rows = _rows(dataset)
-    result: dict[str, Any] = {"rows": sum(rows.values()), "parts": rows}
-    result |= {"format": dataset.format, "mapping": dataset.mapping, "tokens": None}
-    problems, findings = dataset.problems, _content_findings(dataset)
-    if renderer is not None:
-        max_length = getattr(config, "max_length", TrainConfig.model_fields["max_length"].default)
-        full = report(dataset, renderer, max_length)
-        problems, findings = full.problems, full.findings
-        result["tokens"] = full.tokens.model_dump()
-        result |= full.model_dump(include={"max_length", "histogram", "truncated_rows", "unlearnable_rows"})
-    result["problems"] = [problem.model_dump() for problem in problems]
-    result["problems_left_out"] = dataset.log.left_out
-    result["findings"] = [finding.model_dump() for finding in findings]
-    return result
+    max_length = getattr(config, "max_length", TrainConfig.model_fields["max_length"].default)
+    source = Source(config, workspace)
+    audit = Audit(renderer, max_length, languages=languages)
+    for batch in _batches(source.read()):
+        audit.add(batch)
+    log = source.log
+    result = audit.finish(lambda: (conversation for _, conversation in source.read()), config, set(source.files), log)
+    read_as = {"format": source.format, "mapping": source.mapping, "columns": source.columns}
+    return result | read_as | {"suggested_mapping": source.suggested}
+
+
+class Audit:
+    """The audit of rows that come in batches: tokenised in a thread while the batch before is looked at."""
+
+    def __init__(self, renderer: Renderer | None, max_length: int, *, languages: bool = True) -> None:
+        self._renderer = renderer
+        self._lengths = Lengths(max_length)
+        self._languages = Languages() if languages else None
+        self._findings = Findings()
+        self._checks = RowChecks(self._findings)
+        self._index = RowIndex()
+        self._turns = self._most_turns = 0
+        self._first_too_long: Conversation | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._counting: tuple[list[Conversation], Future[list[list[tuple[int, bool]]]]] | None = None
+
+    def add(self, batch: Sequence[tuple[FilePart, Conversation]]) -> None:
+        """Look at a batch of rows. Raises `UserError` for a chat that the model's template cannot hold."""
+        conversations = [conversation for _, conversation in batch]
+        if self._renderer is not None:
+            self._collect()
+            chats = [conversation.messages for conversation in conversations]
+            self._counting = conversations, self._thread.submit(self._renderer.spans, chats)
+        for part, conversation in batch:
+            prompt, answer = of_row(conversation)
+            self._index.add(part, conversation, (prompt, answer))
+            self._checks.look(conversation, prompt + answer)
+            turns = sum(message["role"] != "system" for message in conversation.messages)
+            self._turns += turns
+            self._most_turns = max(self._most_turns, turns)
+            if self._languages is not None:
+                self._languages.add(conversation)
+
+    def finish(self, reread: Reread, config: DatasetConfig, given: set[FilePart], log: ProblemLog) -> dict[str, Any]:
+        """The result; `reread` gives the rows again, in the same order."""
+        self._collect()
+        self._thread.shutdown()
+        self._checks.finish()
+        index = self._index
+        relations = index.relations(reread)
+        report_repeats(index, relations, log)
+        parts = assign(index, relations, config, given, log, Path(config.dataset).name)
+        self._add_groups(relations)
+        problems = log.problems + _too_long(self._first_too_long, self._lengths)
+        stats = self._lengths.stats()
+        counted = self._renderer is not None
+        held_out = {index.file(i) for i in range(len(index)) if index.file_part(i) in ("validation", "test")}
+        return {
+            "rows": len(index),
+            "parts": {part: parts.count(part) for part in PARTS},
+            "max_length": self._lengths.max_length,
+            "tokens": stats.model_dump() if counted else None,
+            "trained_share": stats.trained / stats.total if stats.total else None,
+            "turns": {"mean": self._turns / max(1, len(index)), "max": self._most_turns},
+            "histogram": [each.model_dump() for each in self._lengths.histogram()],
+            "truncated_rows": self._lengths.truncated,
+            "cut_answers": self._lengths.cut_answers,
+            "unlearnable_rows": self._lengths.unlearnable,
+            "languages": self._languages.shares() if self._languages is not None else [],
+            "languages_sampled": len(self._languages) if self._languages is not None else 0,
+            "answers": [{"text": text, "rows": rows} for text, rows in relations.answers],
+            "labels": _label_balance(index.labels(), parts),
+            "problems": [problem.model_dump() for problem in problems],
+            "problems_left_out": log.left_out,
+            "findings": [finding.model_dump(mode="json") for finding in self._findings.list(held_out)],
+        }
+
+    def _collect(self) -> None:
+        """Take the lengths of the batch that the thread has counted."""
+        if self._counting is None:
+            return
+        conversations, counted = self._counting
+        for conversation, spans in zip(conversations, counted.result(), strict=True):
+            for code in self._lengths.add(spans):
+                self._findings.add(code, conversation.file, conversation.row)
+                self._first_too_long = self._first_too_long or conversation
+        self._counting = None
+
+    def _add_groups(self, relations: Relations) -> None:
+        grouped = {
+            "duplicate_rows": relations.exact,
+            "near_duplicate_rows": relations.near,
+            "contradictory_answers": relations.contradictory,
+            "leak": relations.leaks,
+        }
+        for code, groups in grouped.items():
+            for group in groups:
+                self._findings.add_group(code, [(self._index.file(i), self._index.rows[i]) for i in group])
 
 
 def preview(dataset: Dataset, part: Part, n: int) -> list[Conversation]:
@@ -147,48 +191,33 @@ def preview(dataset: Dataset, part: Part, n: int) -> list[Conversation]:
     return dataset.parts[part][:n]
 
 
-def _rows(dataset: Dataset) -> dict[Part, int]:
-    return {part: len(dataset.parts[part]) for part in PARTS}
-
-
-def _stats(lengths: list[int], total: int, trained: int) -> TokenStats:
-    if not lengths:
-        return TokenStats()
-    ordered = sorted(lengths)
-    return TokenStats(
-        total=total,
-        trained=trained,
-        mean=statistics.fmean(ordered),
-        median=statistics.median(ordered),
-        p95=ordered[max(0, -(-len(ordered) * 95 // 100) - 1)],
-        max=ordered[-1],
-    )
-
-
-def _histogram(lengths: list[int]) -> list[Bin]:
-    if not lengths:
+def _too_long(first: Conversation | None, lengths: Lengths) -> list[Problem]:
+    if first is None:
         return []
-    width = max(lengths) // _BINS + 1
-    counts = [0] * (max(lengths) // width + 1)
-    for length in lengths:
-        counts[length // width] += 1
-    return [Bin(low=i * width, high=(i + 1) * width - 1, rows=count) for i, count in enumerate(counts)]
+    problem = Problem(
+        code="row_too_long",
+        severity="warning",
+        file=first.file,
+        line=first.line,
+        found=f"{lengths.truncated:,} rows longer than {lengths.max_length:,} tokens, first row {first.row}",
+        expected=f"at most {lengths.max_length:,} tokens",
+        fix="raise max_length, or shorten them: what is beyond is cut",
+    )
+    return [problem]
 
 
-def _content_findings(dataset: Dataset) -> list[Finding]:
-    reserved = [c for c in dataset.conversations if any(formats.RESERVED.search(m["content"]) for m in c.messages)]
-    findings = _findings("reserved_token", reserved, "holds the model's own tokens: trained as plain text")
-    for group in dataset.duplicates[:_NAMED]:
-        findings += _findings("duplicate_rows", group, "identical conversations")
-    return findings
+def _label_balance(labels: Sequence[str] | None, parts: Sequence[Part | None]) -> list[dict[str, Any]] | None:
+    """Rows of each label in each part, most frequent label first."""
+    if labels is None:
+        return None
+    counts: dict[str, dict[str, Any]] = {label: {"label": label} | dict.fromkeys(PARTS, 0) for label in labels}
+    for label, part in zip(labels, parts, strict=True):
+        if part is not None:
+            counts[label][part] += 1
+    return sorted(counts.values(), key=lambda row: -sum(row[part] for part in PARTS))
 
 
-def _findings(code: str, conversations: Sequence[Conversation], detail: str) -> list[Finding]:
-    """One finding for each file."""
-    rows: dict[str, list[int]] = {}
-    for conversation in conversations:
-        rows.setdefault(conversation.file, []).append(conversation.row)
-    return [
-        Finding(code=code, rows=sorted(found)[:_NAMED], detail=f"{file}: {len(found):,} rows; {detail}")
-        for file, found in rows.items()
-    ]
+def _batches(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    following = iter(rows)
+    while batch := list(islice(following, _BATCH)):
+        yield batch

@@ -1,4 +1,4 @@
-"""Models that answer and score: torch and onnxruntime-genai behind one protocol."""
+"""Models that answer and score: torch, onnxruntime-genai and remote endpoints behind one protocol."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ if TYPE_CHECKING:
     from phi3tune.engines.base import Engine
 
 
-def open_engine(ref: ModelRef, *, threads: int | None = None) -> Engine:
+def open_engine(ref: ModelRef, *, threads: int | None = None, key_variable: str = "OPENAI_API_KEY") -> Engine:
     """Load a model in this process, on `threads` cores (all that the process may use, when None).
 
-    Raises `UserError` when a file was altered after it was written, or the model cannot be loaded.
+    An endpoint gets the key in the environment variable `key_variable`. Raises `UserError` when a file was altered
+    after it was written, or the model cannot be loaded or reached.
     """
+    if ref.kind == "remote":
+        from phi3tune.engines.address import parse
+        from phi3tune.engines.remote import RemoteEngine
+
+        return RemoteEngine(parse(ref.ref), name=ref.label, key_variable=key_variable)
     verify(ref)
     if ref.kind == "onnxruntime-genai":
         from phi3tune.engines.genai import GenaiEngine

@@ -11,7 +11,7 @@ from phi3tune.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from phi3tune.chat import Renderer
+    from phi3tune.chat import Message, Renderer
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Cancelled = Callable[[], bool]
@@ -28,10 +28,11 @@ class EngineInfo:
     """Facts about a loaded model.
 
     precision       number format of the weights: fp32, bf16, fp16, int8, int4, or unknown
-    context_length  tokens, prompt and answer together
-    vocab_size      columns of the logits
-    size_bytes      weights on disk, adapter included
-    can             abilities beyond `stream` and `generate`: score, logits, batch, adapters
+    context_length  tokens, prompt and answer together; 0 where an endpoint does not tell
+    vocab_size      columns of the logits; 0 where an endpoint does not tell
+    size_bytes      weights on disk, adapter included; 0 for an endpoint
+    can             abilities beyond `stream` and `generate`: score, logits, batch, adapters, and messages for an engine
+                    that answers to messages and not to token ids
     """
 
     name: str
@@ -56,8 +57,11 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
+    """What is to be answered: a rendered prompt, or for engines that render by themselves the chat's messages."""
+
     prompt_ids: Sequence[int]
     sampling: Sampling = Sampling()
+    messages: Sequence[Message] | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,13 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def chat_request(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> Request:
+    """The request for the answer to a chat, in the form that the engine takes."""
+    if "messages" in engine.info.can:
+        return Request((), sampling, messages)
+    return Request(engine.renderer.prompt(messages), sampling)
 
 
 def never() -> bool:

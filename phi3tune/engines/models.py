@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Literal
 
 from phi3tune.config import read_yaml
+from phi3tune.engines import address
 from phi3tune.engines.folders import check_adapter, folder_kind, read_json
 from phi3tune.errors import UserError
 from phi3tune.paths import MANIFEST, NANO, Workspace, check_name, inside, is_run, manifest_problem
 
 NANO_NAME = "phi3-nano"
-Kind = Literal["torch", "onnxruntime-genai"]
+Kind = Literal["torch", "onnxruntime-genai", "remote"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]{1,12}")
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
@@ -31,17 +32,24 @@ class ModelRef:
     """A model that exists, and where its parts lie.
 
     ref      what resolves to it again, in any working directory
-    base     folder with whole weights (kind torch) or with the build (kind onnxruntime-genai)
-    adapter  folder of a LoRA adapter on `base`, or None
+    folder   folder with whole weights (kind torch) or with the build (kind onnxruntime-genai); None for an endpoint
+    adapter  folder of a LoRA adapter on `folder`, or None
     run      the run that made it, or None
     """
 
     ref: str
     label: str
     kind: Kind
-    base: Path
+    folder: Path | None
     adapter: Path | None = None
     run: str | None = None
+
+    @property
+    def base(self) -> Path:
+        """`folder`. Raises `UserError` for an endpoint, whose weights are elsewhere."""
+        if self.folder is None:
+            raise UserError(f"{self.ref} is an endpoint, whose weights are elsewhere; name a model on this machine")
+        return self.folder
 
     @property
     def tokenizer(self) -> Path:
@@ -52,7 +60,8 @@ class ModelRef:
 def resolve(ref: str, workspace: Workspace) -> ModelRef:
     """The model that `ref` names: `phi3-nano`, RUN, RUN/checkpoint-N, RUN/merged, RUN/onnx/BUILD, a folder or a Hub id.
 
-    Run ids win over paths, paths over Hub ids. A Hub model that is not in the local cache is downloaded.
+    Run ids win over paths, paths over Hub ids. A Hub model that is not in the local cache is downloaded. An address
+    (`http(s)://host/v1`, `http(s)://host/v1#model`) is an endpoint, which is not asked whether it is there.
     Raises `UserError` when there is no such model or it is none that can be loaded.
     """
     return _Resolver(workspace).resolve(ref)
@@ -69,10 +78,11 @@ def whole_weights(ref: ModelRef, workspace: Workspace) -> Path:
 def buildable(ref: str, form: Literal["merged", "onnx"], workspace: Workspace) -> ModelRef:
     """The model that an export starts from. Raises `UserError` when it cannot be built in that form."""
     found = resolve(ref, workspace)
+    base = found.base
     if found.kind != "torch":
         raise UserError(f"{ref} is an ONNX build already; give the run or the folder it was made from")
     if form == "merged" and found.adapter is None and found.run is None:
-        raise UserError(f"{ref} has no adapter to merge; its folder {found.base} is what a merge would give")
+        raise UserError(f"{ref} has no adapter to merge; its folder {base} is what a merge would give")
     return found
 
 
@@ -138,6 +148,9 @@ class _Resolver:
         ref = ref.strip()
         if ref == NANO_NAME:
             return self._folder(NANO, ref=NANO_NAME, label=NANO_NAME)
+        if address.is_address(ref):
+            endpoint = address.parse(ref)
+            return ModelRef(str(endpoint), endpoint.label, "remote", None)
         run, _, part = ref.rstrip("/").partition("/")
         if run not in self._within and self._is_run(run):
             return self._run(run, part)
@@ -148,12 +161,12 @@ class _Resolver:
             return self._folder(_snapshot(ref, download=self._download), ref=ref, label=ref)
         runs = ", ".join(folder.name for folder in self._workspace.run_folders()) or "none yet"
         raise UserError(
-            f"model {ref[:200]!r} does not exist: it is no run (runs: {runs}), no folder and no Hub id (owner/name); "
-            f"{NANO_NAME} is always there"
+            f"model {ref[:200]!r} does not exist: it is no run (runs: {runs}), no folder, no Hub id (owner/name) "
+            f"and no endpoint (http://host/v1); {NANO_NAME} is always there"
         )
 
     def whole_weights(self, ref: ModelRef) -> Path:
-        if ref.kind != "torch":
+        if ref.kind == "onnxruntime-genai":
             raise UserError(
                 f"{ref.label} is an ONNX build, which cannot be trained or merged; name the model it was built from"
             )

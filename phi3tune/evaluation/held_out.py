@@ -13,25 +13,33 @@ from phi3tune.data.split import key
 from phi3tune.engines.folders import read_json
 from phi3tune.engines.models import ModelRef, resolve
 from phi3tune.errors import UserError
+from phi3tune.evaluation.labels import label_set
+from phi3tune.evaluation.metrics import Plan, plan
 from phi3tune.paths import Workspace
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The rows of one part, and how many were left out because a model had been trained on their text."""
+    """The rows of one part, and how many were left out because a model had been trained on their text.
 
-    dataset: data.Dataset
+    Dataset and plan are None, and there are no rows, where only safety or benchmarks were asked for.
+    """
+
+    dataset: data.Dataset | None
     rows: list[Conversation]
     left_out: int
+    plan: Plan | None
 
 
 def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -> HeldOut:
-    """The rows to answer, in the order of the file.
+    """The rows to answer, in the order of the file, and what to measure on them.
 
     A run's own reading and division of the same data is taken over. Where several runs divided it differently, or a
     test file repeats training text, rows whose text any of them was trained on are left out.
-    Raises `UserError` when no row remains.
+    Raises `UserError` when no row remains, and when the metric that is asked for cannot be had.
     """
+    if not config.dataset and (config.safety is not None or config.benchmarks):
+        return HeldOut(None, [], 0, None)
     records = _records(refs, data.fingerprint(config.dataset, workspace), workspace)
     loads = [data.load(_as_read_by(config, record), workspace, saved=record) for record in records]
     dataset = loads[0] if loads else data.load(config, workspace)
@@ -45,7 +53,8 @@ def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -
         why = f"; {left_out} rows were left out because a model was trained on their text" if left_out else ""
         parts = ", ".join(f"{part} {len(dataset.parts[part])}" for part in get_args(Part))
         raise UserError(f"the {config.split} part of {dataset.name!r} has no rows to evaluate ({parts}){why}")
-    return HeldOut(dataset, rows[: config.limit], left_out)
+    rows = rows[: config.limit]
+    return HeldOut(dataset, rows, left_out, plan(config, rows, label_set(dataset.conversations)))
 
 
 def _records(refs: Sequence[ModelRef], sha256: str, workspace: Workspace) -> list[dict[str, Any]]:
@@ -56,15 +65,16 @@ def _records(refs: Sequence[ModelRef], sha256: str, workspace: Workspace) -> lis
             path = workspace.runs / run / "dataset.json"
             if run not in found and path.is_file():
                 found[run] = read_json(path)
-    return [record for record in found.values() if record.get("sha256") == sha256]
+    return [record for record in found.values() if record.get("own_sha256", record.get("sha256")) == sha256]
 
 
 def _as_read_by(config: EvalConfig, record: dict[str, Any]) -> EvalConfig:
-    """The config with the run's format and columns, where none are given."""
-    if config.format != "auto" or config.columns:
-        return config
+    """The config with the run's format and columns, and its validation and test files, where none are given."""
     read = record["config"]
-    return config.model_copy(update={"format": read["format"], "columns": read["columns"]})
+    files = {name: getattr(config, name) or read.get(name) for name in ("validation_file", "test_file")}
+    if config.format != "auto" or config.columns:
+        return config.model_copy(update=files)
+    return config.model_copy(update={"format": read["format"], "columns": read["columns"], **files})
 
 
 def lineage(ref: ModelRef, workspace: Workspace) -> list[str]:

@@ -5,31 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from phi3tune.data import Conversation
 from phi3tune.engines import open_engine
-from phi3tune.engines.base import Completion, Engine, Request, Sampling
+from phi3tune.engines.base import Completion, Engine, Request, Sampling, chat_request
 from phi3tune.engines.models import ModelRef, verify
-from phi3tune.evaluation.metrics import TokenScore, exact_match, mean, token_f1
-from phi3tune.events import Progress, Reporter
+from phi3tune.evaluation.labels import is_text
+from phi3tune.evaluation.likelihood import Likelihood, likelihood
+from phi3tune.evaluation.progress import Answer, Progress
+from phi3tune.events import Progress as ProgressEvent
+from phi3tune.events import Reporter
 
 _SMALL_BYTES = 64 * 1024**2
-_SLICE = 32  # rows between two looks at the stop file
-
-
-@dataclass
-class Result:
-    """What one model did. `answers` and `unanswered` are keyed by the row's place; seconds without loading."""
-
-    answers: dict[int, Completion] = field(default_factory=dict)
-    unanswered: dict[int, str] = field(default_factory=dict)
-    tokens: TokenScore = field(default_factory=TokenScore)
-    truncated: int = 0
-    answering_seconds: float = 0.0
-    scoring_seconds: float = 0.0
+BATCH = 32  # rows between two looks at the stop file, and between two syncs of the answers
+_PLAIN_TEXT = "plain text is scored, not answered"
 
 
 class RowCounter:
@@ -39,26 +30,33 @@ class RowCounter:
         self._reporter = reporter
         self._total = total
         self._done = 0
+        self._timed = 0
         self._busy = 0.0
+
+    def skip(self, rows: int) -> None:
+        """Count rows that were done before this call."""
+        self._done += rows
 
     def add(self, rows: int, seconds: float) -> None:
         self._done += rows
+        self._timed += rows
         self._busy += seconds
-        left = self._busy / self._done * (self._total - self._done)
-        self._reporter.emit(Progress(done=self._done, total=self._total, unit="rows", eta_seconds=left))
+        left = self._busy / self._timed * (self._total - self._done)
+        self._reporter.emit(ProgressEvent(done=self._done, total=self._total, unit="rows", eta_seconds=left))
 
     def stop_requested(self) -> bool:
         return self._reporter.stop_requested()
 
 
 @contextmanager
-def opened(refs: Sequence[ModelRef]) -> Iterator[list[Engine]]:
-    """Engines of models that share a base or a build, which is loaded once; closed at the end.
+def opened(refs: Sequence[ModelRef], *, key_variable: str = "OPENAI_API_KEY") -> Iterator[list[Engine]]:
+    """Engines of models that share a base, a build or an endpoint, which is loaded once; closed at the end.
 
     Raises `UserError` when one cannot be loaded.
     """
     if refs[0].kind != "torch":
-        engine = open_engine(refs[0], threads=threads_for(refs[0].base))
+        threads = threads_for(refs[0].folder) if refs[0].folder is not None else None
+        engine = open_engine(refs[0], threads=threads, key_variable=key_variable)
         try:
             yield [engine] * len(refs)
         finally:
@@ -86,106 +84,86 @@ def threads_for(folder: Path) -> int | None:
     return 1 if size < _SMALL_BYTES else None
 
 
-def run(engine: Engine, chats: Sequence[Conversation], max_new_tokens: int, counter: RowCounter) -> Result | None:
-    """Answer the last turn of every chat and score all its assistant turns; None when the user stopped it."""
-    result = Result()
-    prompts = [engine.renderer.prompt(chat.prompt_messages) for chat in chats]
-    # Rows of like length together: a batch is padded to its longest.
-    order = sorted(range(len(chats)), key=lambda place: len(prompts[place]))
-    sampling = Sampling(max_new_tokens=max_new_tokens)
-    for start in range(0, len(order), _SLICE):
-        if counter.stop_requested():
-            return None
-        places, began = order[start : start + _SLICE], time.monotonic()
-        short = [place for place in places if len(prompts[place]) < engine.info.context_length]
-        completions = engine.generate([Request(prompts[place], sampling) for place in short])
-        result.answers.update(zip(short, completions, strict=True))
-        for place in set(places).difference(short):
-            length, context = len(prompts[place]), engine.info.context_length
-            result.unanswered[place] = f"the prompt has {length} tokens and the model's context is {context}"
-        answered = time.monotonic()
-        if "score" in engine.info.can:
-            for place in places:
-                example = engine.renderer.training_example(chats[place].messages, engine.info.context_length)
-                result.truncated += example.truncated
-                if example.trained:
-                    scores = engine.score(example.input_ids)
-                    result.tokens.add(example, scores.logprobs, scores.argmax)
-        scored = time.monotonic()
-        result.answering_seconds += answered - began
-        result.scoring_seconds += scored - answered
-        counter.add(len(places), scored - began)
-    return result
+def facts(engine: Engine) -> dict[str, Any]:
+    """What a report says of an engine."""
+    info = engine.info
+    return {
+        "name": info.name,
+        "kind": info.kind,
+        "precision": info.precision,
+        "device": info.device,
+        "context_length": info.context_length,
+        "size_bytes": info.size_bytes,
+        "can": sorted(info.can),
+    }
 
 
-def summary(ref: ModelRef, engine: Engine, chats: Sequence[Conversation], result: Result) -> dict[str, Any]:
-    """The model's part of the report. A metric that could not be had is None, with the reason in `reasons`.
+def run(
+    engine: Engine, rows: Sequence[Conversation], max_new_tokens: int, progress: Progress, counter: RowCounter
+) -> bool:
+    """Answer the last turn of every row that is still open and score all its assistant turns.
 
-    A row without an answer counts as wrong: shares of two models are over the same rows.
+    Rows of plain text are only scored. False when the user stopped it.
     """
-    pairs = [(_text(result, place), chat.reference) for place, chat in enumerate(chats)]
-    reason = (
-        f"{engine.info.kind} cannot score given answers"
-        if "score" not in engine.info.can
-        else "no loss-bearing token fits the model's context"
+    requests = _requests(engine, rows, max_new_tokens)
+    # Rows of like length together: a batch is padded to its longest.
+    order = sorted(range(len(rows)), key=lambda place: len(requests[place].prompt_ids) if place in requests else 0)
+    order = [place for place in order if place not in progress.answers]
+    for start in range(0, len(order), BATCH):
+        if counter.stop_requested():
+            return False
+        places, began = order[start : start + BATCH], time.monotonic()
+        answers = _answer(engine, {place: requests[place] for place in places if place in requests})
+        answered = time.monotonic()
+        likelihoods = {place: _score(engine, rows[place]) for place in places} if "score" in engine.info.can else {}
+        scored = time.monotonic()
+        each = (answered - began) / len(places), (scored - answered) / len(places)
+        progress.add([_row(at, answers.get(at, _PLAIN_TEXT), likelihoods.get(at), *each) for at in places])
+        counter.add(len(places), scored - began)
+    return True
+
+
+def _requests(engine: Engine, rows: Sequence[Conversation], max_new_tokens: int) -> dict[int, Request]:
+    sampling = Sampling(max_new_tokens=max_new_tokens)
+    return {
+        place: chat_request(engine, row.prompt_messages, sampling) for place, row in enumerate(rows) if not is_text(row)
+    }
+
+
+def _answer(engine: Engine, requests: dict[int, Request]) -> dict[int, Completion | str]:
+    """The answers by place, or why there is none."""
+    context = engine.info.context_length
+    fitting = {place: each for place, each in requests.items() if not context or len(each.prompt_ids) < context}
+    answers: dict[int, Completion | str] = dict(zip(fitting, engine.generate(list(fitting.values())), strict=True))
+    for place in requests.keys() - fitting.keys():
+        length = len(requests[place].prompt_ids)
+        answers[place] = f"the prompt has {length} tokens and the model's context is {context}"
+    return answers
+
+
+def _score(engine: Engine, row: Conversation) -> Likelihood | None:
+    example = engine.renderer.training_example(row.messages, engine.info.context_length)
+    if not example.trained:
+        return Likelihood(0.0, 0, 0, example.truncated, ())
+    return likelihood(example, engine.score(example.input_ids), engine.renderer)
+
+
+def _row(place: int, said: Completion | str, likelihood: Likelihood | None, answering: float, scoring: float) -> Answer:
+    """`said` is the answer, or why there is none; the seconds are the row's share of its batch."""
+    if isinstance(said, str):
+        return Answer(place, reason=said, likelihood=likelihood, answering_seconds=answering, scoring_seconds=scoring)
+    usage, tokens = said.usage, said.usage.completion_tokens
+    # The token that ends an answer takes as long as any other; an answer that was cut off has none.
+    steps = tokens - (said.finish_reason == "length")
+    decoding = steps / usage.tokens_per_second if usage.tokens_per_second > 0 else 0.0
+    return Answer(
+        place,
+        text=said.text,
+        finish_reason=said.finish_reason,
+        answer_tokens=tokens if tokens or not said.text else None,  # an endpoint that does not count gives 0
+        seconds=usage.first_token_seconds + decoding,
+        first_token_seconds=usage.first_token_seconds,
+        likelihood=likelihood,
+        answering_seconds=answering,
+        scoring_seconds=scoring,
     )
-    metrics = {
-        "exact_match": mean([float(exact_match(answer, reference)) for answer, reference in pairs]),
-        "token_f1": mean([token_f1(answer, reference) for answer, reference in pairs]),
-        "perplexity": result.tokens.perplexity,
-        "token_accuracy": result.tokens.accuracy,
-    }
-    return {
-        "model": ref.ref,
-        "label": ref.label,
-        "metrics": metrics,
-        "reasons": {name: reason for name, value in metrics.items() if value is None},
-        "counts": {
-            "exact_match": len(pairs),
-            "token_f1": len(pairs),
-            "perplexity": result.tokens.tokens,
-            "token_accuracy": result.tokens.tokens,
-            "answered": len(result.answers),
-            "unanswered": len(result.unanswered),
-            "cut_answers": sum(answer.finish_reason == "length" for answer in result.answers.values()),
-            "answer_tokens": sum(answer.usage.completion_tokens for answer in result.answers.values()),
-            "truncated_rows": result.truncated,
-        },
-        "seconds": {"answering": round(result.answering_seconds, 3), "scoring": round(result.scoring_seconds, 3)},
-        "engine": {
-            "kind": engine.info.kind,
-            "precision": engine.info.precision,
-            "device": engine.info.device,
-            "context_length": engine.info.context_length,
-            "size_bytes": engine.info.size_bytes,
-        },
-    }
-
-
-def row(place: int, chat: Conversation, results: Sequence[tuple[ModelRef, Result]]) -> dict[str, Any]:
-    """One line of rows.jsonl: the chat up to its last turn, the reference, and what each model said."""
-    answers = []
-    for ref, result in results:
-        answer = _text(result, place)
-        completion = result.answers.get(place)
-        answers.append(
-            {
-                "model": ref.ref,
-                "answer": None if completion is None else answer,
-                "finish_reason": None if completion is None else completion.finish_reason,
-                "reason": result.unanswered.get(place),
-                "exact_match": exact_match(answer, chat.reference),
-                "token_f1": token_f1(answer, chat.reference),
-            }
-        )
-    return {
-        "file": chat.file,
-        "row": chat.row,
-        "prompt": list(chat.prompt_messages),
-        "reference": chat.reference,
-        "answers": answers,
-    }
-
-
-def _text(result: Result, place: int) -> str:
-    return result.answers[place].text if place in result.answers else ""

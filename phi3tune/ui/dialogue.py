@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -53,6 +53,13 @@ class Pane:
         """Add what the user said and the place of the answer."""
         self.turns += [Turn("user", text), Turn("assistant", "")]
         self._begin()
+
+    def begin(self, earlier: Sequence[Message]) -> None:
+        """Start over with a chat that has been: its questions and answers, as if they had been given here."""
+        self.clear()
+        self.turns = [
+            Turn(m["role"], m["content"], finish="stop") for m in earlier if m["role"] in ("user", "assistant")
+        ]
 
     def again(self) -> None:
         """Make room for another answer to the last question."""

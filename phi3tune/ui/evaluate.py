@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
 
 from phi3tune import jobs
-from phi3tune.config import EvalConfig
+from phi3tune.config import DatasetConfig, EvalConfig
 from phi3tune.engines import models
+from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import forms, live, render_report
+from phi3tune.ui import forms, live, render_extras, render_report, render_rows
 from phi3tune.ui.live import Cursor
 from phi3tune.ui.render import section
-from phi3tune.ui.wire import ACTION, Updates, known_dataset, toasts
+from phi3tune.ui.render_report import Report
+from phi3tune.ui.wire import ACTION, Updates, known_dataset, place_of, stored_file, toasts
 
-FIELDS = forms.fields(EvalConfig, "simple", without=("dataset", "models"))
+if TYPE_CHECKING:
+    from phi3tune.chat import Message
+
+# The page opens no path that a client names: files are chosen from those that were uploaded.
+PATHS = ("json_schema", "benchmark_tasks", "key_variable", "safety")
+SIMPLE = forms.fields(EvalConfig, "simple", without=("dataset", "models"))
+ADVANCED = forms.fields(EvalConfig, "advanced", without=[*DatasetConfig.model_fields, *PATHS])
+FILES = {"report.html": "Report (HTML)", "report.json": "JSON", "report.md": "Markdown for the model card"}
+NO_SAFETY = "none"
+OPEN_ROW = (
+    "element.addEventListener('click', e => { const row = e.target.closest('[data-place]');"
+    " if (row) trigger('click', {place: Number(row.dataset.place)}); })"
+)
 
 
 @dataclass
@@ -26,21 +43,36 @@ class EvaluateTab:
     models: gr.Dropdown
     dataset: gr.Dropdown
     fields: dict[str, forms.Widget]
+    safety: gr.Dropdown
     run: gr.Button
     stop: gr.Button
+    resume: gr.Button
     report: gr.Dropdown
     status: gr.HTML
     verdict: gr.HTML
     table: gr.HTML
+    charts: gr.HTML
+    more: gr.HTML
+    files: dict[str, gr.DownloadButton]
     keep: gr.Radio
+    order: gr.Radio
     rows: gr.HTML
+    detail: gr.HTML
+    opened: gr.State
+    play: gr.Button
 
     @property
     def parts(self) -> list[Component]:
         """Everything that `update` may change."""
-        return [self.report, self.stop, self.status, self.verdict, self.table, self.keep, self.rows]
+        shown = [self.status, self.verdict, self.table, self.charts, self.more, *self.files.values()]
+        return [self.report, self.stop, self.resume, *shown, self.keep, self.order, self.rows, self.detail, self.play]
 
-    def update(self, cursor: Cursor, chosen: object, keep: object, workspace: Workspace) -> Updates:
+    @property
+    def looks(self) -> list[gr.Dropdown | gr.Radio]:
+        """What a person has chosen to see."""
+        return [self.report, self.keep, self.order]
+
+    def update(self, cursor: Cursor, workspace: Workspace, chosen: object, keep: object, order: object) -> Updates:
         """What this browser must be sent so that it shows the chosen evaluation as it is now."""
         found = live.evaluations(workspace)
         keys = [live.key(job, workspace) for job in found]
@@ -48,23 +80,52 @@ class EvaluateTab:
         cursor.known_reports = frozenset(keys)
         shown = next(iter(begun), chosen if chosen in keys else next(iter(keys), None))
         choices = [(render_report.name(job), key) for job, key in zip(found, keys, strict=True)]
+        job = found[keys.index(shown)] if shown is not None else None
+        active, again = job is not None and job.active, job is not None and job.state in ("stopped", "failed")
+        status = render_report.status(job)
         new: dict[Any, tuple[object, Any]] = {
             self.report: ((choices, shown), gr.Dropdown(choices, value=shown)),
+            self.stop: (active, gr.Button(visible=active)),
+            self.resume: (again, gr.Button(visible=again)),
+            self.status: (status, status),
         }
-        job = found[keys.index(shown)] if shown is not None else None
-        new[self.stop] = ((job is not None and job.active), gr.Button(visible=job is not None and job.active))
-        status = render_report.status(job)
-        new[self.status] = (status, status)
-        filter_name = keep if keep in render_report.FILTERS else render_report.ALL
-        state = (shown, job.state if job is not None else "", filter_name)
         updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}
-        if cursor.fresh("report", state):
+        state = job.state if job is not None else ""
+        filter_name = keep if keep in render_rows.FILTERS else render_rows.ALL
+        sorting = order if order in render_rows.ORDERS else render_rows.WORST
+        other = cursor.fresh("report", (shown, state))
+        if cursor.fresh("report rows", (shown, state, filter_name, sorting)):
             report = render_report.read(job) if job is not None else None
-            updates[self.verdict] = render_report.verdict(report)
-            updates[self.table] = render_report.metrics(report)
-            updates[self.rows] = render_report.rows(report, filter_name)
-            updates[self.keep] = gr.Radio(visible=report is not None)
+            updates[self.rows] = render_rows.rows(report, str(filter_name), str(sorting))
+            if other:
+                updates |= self._report(job, report)
         return updates
+
+    def _report(self, job: JobView | None, report: Report | None) -> Updates:
+        """Everything of a report but its table of rows."""
+        counts = render_rows.counts(report) if report is not None else {}
+        choices = [(f"{name} ({count:,})", name) for name, count in counts.items()]
+        updates: Updates = {
+            self.verdict: render_report.verdict(report),
+            self.table: render_report.metrics(report),
+            self.charts: render_report.charts(report),
+            self.more: render_report.labels(report) + render_extras.sections(report),
+            self.keep: gr.Radio(choices, visible=True) if counts else gr.Radio(visible=False),
+            self.order: gr.Radio(visible=bool(counts)),
+            self.detail: "",
+            self.play: gr.Button(visible=False),
+        }
+        for name, button in self.files.items():
+            path = job.folder / name if job is not None and report is not None else None
+            there = path is not None and path.is_file()
+            updates[button] = gr.DownloadButton(value=_copy(path) if path and there else None, visible=there)
+        return updates
+
+
+def _copy(path: Path) -> str:
+    """A copy outside the workspace: the page serves no file of it."""
+    folder = Path(tempfile.mkdtemp(prefix="phi3tune-report-"))
+    return str(shutil.copy(path, folder / f"{path.parent.name}-{path.name}"))
 
 
 def build() -> EvaluateTab:
@@ -88,10 +149,20 @@ def build() -> EvaluateTab:
                 elem_id="eval-dataset",
                 allow_custom_value=True,
             )
-            fields = {name: forms.widget(EvalConfig, name, elem_id=f"eval-{name}") for name in FIELDS}
+            fields = {name: forms.widget(EvalConfig, name, elem_id=f"eval-{name}") for name in SIMPLE}
+            with gr.Accordion("Verdict, judge, safety and benchmarks", open=False, elem_id="eval-advanced"), gr.Row():
+                fields |= {name: forms.widget(EvalConfig, name, elem_id=f"eval-{name}") for name in ADVANCED}
+                safety = gr.Dropdown(
+                    [NO_SAFETY],
+                    value=NO_SAFETY,
+                    label="Safety prompts",
+                    info="An uploaded CSV with the columns prompt and label (safe or unsafe), such as XSTest.",
+                    elem_id="eval-safety",
+                )
             with gr.Row(elem_classes="pt-buttons"):
                 run = gr.Button("Evaluate", variant="primary", elem_id="eval-run")
                 stop = gr.Button("Stop", variant="stop", elem_id="eval-stop", visible=False)
+                resume = gr.Button("Continue", elem_id="eval-resume", visible=False)
         with gr.Column(elem_classes="pt-card", scale=3, min_width=340):
             report = gr.Dropdown(
                 [], value=None, label="Report", elem_id="eval-report", allow_custom_value=True, info="Newest first."
@@ -99,33 +170,82 @@ def build() -> EvaluateTab:
             status = gr.HTML(elem_id="eval-status")
             verdict = gr.HTML(render_report.verdict(None), elem_id="eval-verdict")
             table = gr.HTML(elem_id="eval-table")
+            charts = gr.HTML(elem_id="eval-charts")
+            more = gr.HTML(elem_id="eval-more")
+            with gr.Row(elem_classes="pt-buttons"):
+                files = {
+                    name: gr.DownloadButton(
+                        title, visible=False, size="sm", elem_id=f"eval-file-{name.rpartition('.')[2]}"
+                    )
+                    for name, title in FILES.items()
+                }
     with gr.Column(elem_classes="pt-card"):
-        keep = gr.Radio(
-            list(render_report.FILTERS),
-            value=render_report.ALL,
-            label="Rows",
-            elem_id="eval-filter",
-            visible=False,
-        )
-        rows = gr.HTML(render_report.rows(None, render_report.ALL), elem_id="eval-rows")
-    return EvaluateTab(chosen, dataset, fields, run, stop, report, status, verdict, table, keep, rows)
+        with gr.Row():
+            names = list(render_rows.FILTERS)
+            keep = gr.Radio(names, value=render_rows.ALL, label="Rows", elem_id="eval-filter", visible=False)
+            order = gr.Radio(
+                list(render_rows.ORDERS), value=render_rows.WORST, label="Order", elem_id="eval-order", visible=False
+            )
+        rows = gr.HTML(render_rows.rows(None, render_rows.ALL), elem_id="eval-rows", js_on_load=OPEN_ROW)
+        detail = gr.HTML(elem_id="eval-detail")
+        play = gr.Button("Open this row in the playground", elem_id="eval-play", size="sm", visible=False)
+    return EvaluateTab(
+        chosen, dataset, fields, safety, run, stop, resume, report, status, verdict, table, charts, more, files,
+        keep, order, rows, detail, gr.State(None), play,
+    )  # fmt: skip
+
+
+def open_row(report: str, place: int, workspace: Workspace) -> str:
+    """One row of a finished evaluation in full, its reference coloured by each model's losses."""
+    from phi3tune import evaluation
+
+    job = jobs.view(jobs.find(report, workspace))
+    found = render_report.read(job)
+    if found is None or not 0 <= place < len(found.rows):
+        return ""
+    losses = [evaluation.token_losses(job.folder, index, place) for index in range(len(found.models))]
+    return render_rows.detail(found, place, losses)
+
+
+def prompt_of(report: str, place: int, workspace: Workspace) -> tuple[list[str], list[Message]]:
+    """The models of an evaluation and the chat of one of its rows, without the reference."""
+    found = render_report.read(jobs.view(jobs.find(report, workspace)))
+    if found is None or not 0 <= place < len(found.rows):
+        return [], []
+    return [entry["model"] for entry in found.report["models"]], found.rows[place]["prompt"]
 
 
 def connect(tab: EvaluateTab, refresh: Callable[[Any], None], workspace: Workspace) -> None:
-    def start(chosen: object, dataset: object, *values: Any) -> str:
-        names = [str(name) for name in chosen] if isinstance(chosen, list) else []
-        refs = [models.resolve(name, workspace).ref for name in names]
-        config = forms.read(EvalConfig, FIELDS, values, models=refs, dataset=known_dataset(dataset, workspace))
+    names = list(tab.fields)
+
+    def start(chosen: object, dataset: object, safety: object, *values: Any) -> str:
+        given = [str(name) for name in chosen] if isinstance(chosen, list) else []
+        refs = [models.resolve(name, workspace).ref for name in given]
+        prompts = None if safety in (None, "", NO_SAFETY) else stored_file(safety, workspace)
+        config = forms.read(
+            EvalConfig, names, values, models=refs, dataset=known_dataset(dataset, workspace), safety=prompts
+        )
         folder = jobs.submit("evaluate", config, workspace)
         gr.Info("The evaluation has been started.")
         return live.key(jobs.view(folder), workspace)
 
     def stop(report: str) -> None:
         jobs.stop(jobs.find(str(report), workspace), workspace)
-        gr.Info("The evaluation stops after the row it is at.")
+        gr.Info("The evaluation stops after the rows it is at; what was answered is kept.")
 
-    inputs = [tab.models, tab.dataset, *tab.fields.values()]
+    def resume(report: str) -> None:
+        jobs.resume(jobs.find(str(report), workspace), workspace)
+        gr.Info("The evaluation goes on after the rows that were answered.")
+
+    def show_row(report: str, event: gr.EventData) -> Updates:
+        place = place_of(event)
+        text = open_row(str(report), place, workspace)
+        return {tab.detail: text, tab.opened: place, tab.play: gr.Button(visible=bool(text))}
+
+    inputs = [tab.models, tab.dataset, tab.safety, *tab.fields.values()]
     refresh(tab.run.click(toasts(start), inputs, tab.report, **ACTION).then)
     refresh(tab.stop.click(toasts(stop), tab.report, None, **ACTION).then)
-    refresh(tab.report.input)
-    refresh(tab.keep.input)
+    refresh(tab.resume.click(toasts(resume), tab.report, None, **ACTION).then)
+    tab.rows.click(toasts(show_row), tab.report, [tab.detail, tab.opened, tab.play], **ACTION)
+    for choice in tab.looks:
+        refresh(choice.input)

@@ -117,5 +117,5 @@ def changed(config: type[Config], names: Sequence[str], values: Sequence[Any]) -
     for name, value in zip(names, values, strict=True):
         default = config.model_fields[name].get_default(call_default_factory=True)
         empty = value in (None, "")
-        count += not (empty and default in (None, "", {})) and value != default
+        count += not (empty and default in (None, "", {}, [])) and value != default
     return count

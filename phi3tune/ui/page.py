@@ -12,10 +12,19 @@ from phi3tune.config import TrainConfig
 from phi3tune.engines import models
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import evaluate, header, live, playground, train
+from phi3tune.ui import evaluate, header, live, playground, train, train_data
 from phi3tune.ui.dialogue import SIDES
 from phi3tune.ui.live import BUSY_TICK, IDLE_TICK, Cursor, Logs
-from phi3tune.ui.wire import ACTION, POLL, Updates, base_of, dataset_choices, model_choices, toasts
+from phi3tune.ui.wire import (
+    ACTION,
+    POLL,
+    Updates,
+    base_of,
+    dataset_choices,
+    model_choices,
+    stored_choices,
+    toasts,
+)
 
 TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
@@ -52,7 +61,7 @@ class Page:
         """Every picker of models that a model in hand is put into."""
         return [self.header.model, self.train.model, self.evaluate.models, *self.playground.models.values()]
 
-    def tick(self, cursor: Cursor, run: object, smoothing: object, report: object, keep: object) -> Updates:
+    def tick(self, cursor: Cursor, run: object, smoothing: object, *looks: Any) -> Updates:
         """Everything that changed since this browser was last told."""
         jobs.dispatch(self.workspace)
         active, runs = jobs.active(self.workspace), jobs.runs(self.workspace)
@@ -61,7 +70,7 @@ class Page:
         updates: Updates = {self.timer: gr.skip()}
         updates |= self.header.update(cursor, active)
         updates |= self.train.live.update(cursor, self.logs, runs, shown, factor, self.workspace)
-        updates |= self.evaluate.update(cursor, report, keep, self.workspace)
+        updates |= self.evaluate.update(cursor, self.workspace, *looks)
         if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*runs, *active])):
             updates |= self._choices()
         interval = BUSY_TICK if active else IDLE_TICK
@@ -75,13 +84,20 @@ class Page:
         choices = {picker: gr.update(choices=every) for picker in self.model_pickers}
         return {**choices, self.train.model: gr.update(choices=trainable)}
 
+    @property
+    def file_pickers(self) -> list[gr.Dropdown]:
+        """Every picker of an uploaded file."""
+        return [*self.train.data.part_files.values(), self.evaluate.safety]
+
     def open(self, cursor: Cursor) -> Updates:
         """A page that was just loaded: first choices of its pickers, and all that a tick would tell."""
-        updates = self.tick(cursor, None, None, None, None)
+        updates = self.tick(cursor, None, None, None, None, None)
         datasets = dataset_choices(self.workspace)
         first = next((value for _, value in datasets if value == FIRST_DATASET), None)
         for picker in (self.train.data.dataset, self.evaluate.dataset):
             updates[picker] = gr.update(choices=datasets, value=first)
+        files = [("none", train_data.NO_FILE), *stored_choices(self.workspace)]
+        updates |= {picker: gr.update(choices=files) for picker in self.file_pickers}
         known = [ref for _, ref in model_choices(self.workspace)]
         runs = [job.id for job in jobs.runs(self.workspace) if job.id in known]
         if last := (runs or known[:1]):
@@ -105,7 +121,7 @@ class Page:
     def connect(self, demo: gr.Blocks) -> None:
         """Attach every handler."""
         workspace, card = self.workspace, self.train.live
-        looks = [self.cursor, card.run, card.smoothing, self.evaluate.report, self.evaluate.keep]
+        looks = [self.cursor, card.run, card.smoothing, *self.evaluate.looks]
         told = [*self.header.parts, *card.parts, *self.evaluate.parts, *self.model_pickers, self.timer]
         told = list(dict.fromkeys(told))
 
@@ -126,7 +142,13 @@ class Page:
         def open_job() -> Updates:
             return self._job_place()
 
-        demo.load(self.open, self.cursor, [*told, self.train.data.dataset, self.evaluate.dataset], **POLL)
+        def play(report: str, place: object) -> Updates:
+            refs, prompt = evaluate.prompt_of(str(report), place if isinstance(place, int) else -1, workspace)
+            pickers = dict(zip(self.playground.models.values(), [refs[0], refs[-1]], strict=True)) if refs else {}
+            return {**self.playground.begin(prompt), **pickers, self.tabs: gr.Tabs(selected="playground")}
+
+        pickers = [self.train.data.dataset, self.evaluate.dataset, *self.file_pickers]
+        demo.load(self.open, self.cursor, [*told, *pickers], **POLL)
         refresh(self.timer.tick)
         train.connect(self.train, refresh, workspace)
         evaluate.connect(self.evaluate, refresh, workspace)
@@ -136,6 +158,8 @@ class Page:
         card.chat.click(toasts(chat), card.run, [*self.model_pickers, self.tabs], **ACTION)
         opened = self.header.chip.click(toasts(open_job), None, [self.tabs, card.run, self.evaluate.report], **ACTION)
         refresh(opened.then)
+        begun = [*self.playground.models.values(), *self.playground.begun, self.tabs]
+        self.evaluate.play.click(toasts(play), [self.evaluate.report, self.evaluate.opened], begun, **ACTION)
 
     def _job_place(self) -> Updates:
         """The tab, and the choice in it, where the running job is shown."""

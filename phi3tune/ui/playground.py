@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from phi3tune.ui.dialogue import SIDES, Dialogue, Pane, Side
 from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
 
 if TYPE_CHECKING:
+    from phi3tune.chat import Message
     from phi3tune.engines.pool import Pool
 
 SETTINGS = list(SamplingConfig.model_fields)
@@ -87,6 +88,22 @@ class PlaygroundTab:
             self.clear: gr.Button(interactive=asked and not said.busy),
             self.difference: render_chat.difference(said),
         }
+
+    def begin(self, prompt: Sequence[Message]) -> Updates:
+        """A fresh dialogue that stands before its last question: earlier turns in both panes, the question typed."""
+        said = Dialogue()
+        system = "".join(message["content"] for message in prompt if message["role"] == "system")
+        for of in said.panes.values():
+            of.begin(prompt[:-1])
+        typed = prompt[-1]["content"] if prompt else ""
+        shown = {**self.show(said), **self.buttons(said)}
+        return {**shown, self.dialogue: said, self.composer: typed, self.settings["system"]: system}
+
+    @property
+    def begun(self) -> list[Component]:
+        """Everything that `begin` changes."""
+        own = [self.dialogue, self.composer, self.settings["system"]]
+        return [*self.panes.values(), *self.stats.values(), *self.controls, *own]
 
     @property
     def controls(self) -> list[Component]:

@@ -2,64 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from phi3tune.chat import NO_LOSS, Renderer
-from phi3tune.data import Conversation, DataReport, Problem
-from phi3tune.ui.render import NONE, Column, counted, esc, facts, notice, table
+from phi3tune import data
+from phi3tune.chat import Renderer
+from phi3tune.data import Conversation
+from phi3tune.ui.render import Column, counted, esc, facts, notice, number, share, table
 
 ROWS_SHOWN = 8
 PROBLEMS_SHOWN = 50
 TOKENS_SHOWN = 2000
+PARTS = ("train", "validation", "test")
 
 
-def summary(report: DataReport) -> str:
-    """Rows, format, tokens and problems at a glance."""
-    tokens = report.tokens
-    errors = sum(problem.severity == "error" for problem in report.problems)
-    warnings = len(report.problems) - errors
-    shown = [
-        (f"{report.rows[part]:,}", f"{part} rows") for part in ("train", "validation", "test") if part in report.rows
-    ]
+def summary(found: dict[str, Any]) -> str:
+    """Rows, format, tokens, problems and findings of an audit at a glance."""
+    tokens = found["tokens"] or {}
+    errors = sum(problem["severity"] == "error" for problem in found["problems"])
+    warnings = len(found["problems"]) - errors
+    flagged = len({(entry["file"], row) for entry in found["findings"] for row in entry["rows"]})
+    shown = [(f"{found['parts'][part]:,}", f"{part} rows") for part in PARTS if part in found["parts"]]
+    if tokens:
+        shown += [
+            (f"{tokens['trained']:,}", f"learned of {tokens['total']:,} tokens"),
+            (f"{tokens['max']:,}", "longest, in tokens"),
+        ]
     shown += [
-        (f"{tokens.trained:,}", f"learned of {tokens.total:,} tokens"),
-        (f"{tokens.max:,}", "longest, in tokens"),
         (counted(errors, "error") if errors else counted(warnings, "warning") if warnings else "none", "problems"),
+        (f"{flagged:,}", "rows to look at"),
     ]
-    mapping = ", ".join(f"{column} → {field}" for field, column in report.mapping.items())
-    read_as = f"Read as {report.format.replace('_', ' ')}{f': {mapping}' if mapping else ''}."
-    return facts(shown) + f'<p class="pt-line">{esc(read_as)}</p>' + _losses(report)
+    mapping = ", ".join(f"{column} → {field}" for field, column in found["mapping"].items())
+    read_as = f"Read as {found['format'].replace('_', ' ')}{f': {mapping}' if mapping else ''}."
+    line = f'<p class="pt-line">{esc(read_as)}</p>' if found["format"] else ""
+    return facts(shown) + line + _losses(found)
 
 
-def _losses(report: DataReport) -> str:
+def _losses(found: dict[str, Any]) -> str:
     parts = []
-    if report.truncated_rows:
-        text = f"{counted(report.truncated_rows, 'row')} longer than {report.max_length:,} tokens will be cut."
+    if cut := found.get("truncated_rows"):
+        text = f"{counted(cut, 'row')} longer than {found['max_length']:,} tokens will be cut"
+        answers = found.get("cut_answers", 0)
+        text += f"; {counted(answers, 'answer')} among them lose their end." if answers else "."
         parts.append(notice("warning", text, "Raise the longest length under Advanced settings to keep them whole."))
-    if report.unlearnable_rows:
-        text = f"{counted(report.unlearnable_rows, 'row')} would have no answer left after cutting."
-        parts.append(notice("bad", text))
+    if lost := found.get("unlearnable_rows"):
+        parts.append(notice("bad", f"{counted(lost, 'row')} would have no answer left after cutting."))
     return "".join(parts)
 
 
-def problems(found: Sequence[Problem]) -> str:
-    """Every problem with its place and how to mend it; nothing when there is none."""
+def problems(found: Sequence[dict[str, Any]], names: Mapping[str, str] | None = None) -> str:
+    """Every problem with its place and how to mend it; nothing when there is none.
+
+    names  what a person calls a file: an upload is stored under another name
+    """
+    names = names or {}
     if not found:
         return ""
     columns = [
         Column("Code"),
-        Column("File"),
-        Column("Line", numeric=True),
-        Column("Found", wide=True),
-        Column("Expected", wide=True),
-        Column("What to do", wide=True),
+        Column("Place"),
+        *(Column(name, wide=True) for name in ("Found", "Expected", "What to do")),
     ]
-    rows = [
-        [p.code, p.file, NONE if p.line is None else f"{p.line:,}", p.found, p.expected, p.fix]
-        for p in found[:PROBLEMS_SHOWN]
-    ]
+    rows = [[p["code"], place(p, names), p["found"], p["expected"], p["fix"]] for p in found[:PROBLEMS_SHOWN]]
     rest = len(found) - PROBLEMS_SHOWN
     return table(columns, rows, caption=f"{counted(rest, 'more problem')} not shown." if rest > 0 else "")
+
+
+def place(problem: dict[str, Any], names: Mapping[str, str]) -> str:
+    """`lamp.jsonl, line 12, column 4`; lines and columns count from 1."""
+    parts = [names.get(problem["file"], problem["file"])]
+    parts += [f"{name} {problem[name]:,}" for name in ("line", "column") if problem[name] is not None]
+    return ", ".join(parts)
 
 
 def rows(part: Sequence[Conversation], total: int) -> str:
@@ -81,49 +94,81 @@ def rows(part: Sequence[Conversation], total: int) -> str:
 
 def tokens(renderer: Renderer, row: Conversation, max_length: int, place: int, total: int) -> str:
     """One conversation as the model sees it: learned tokens coloured, tokens beyond `max_length` struck."""
-    example = renderer.training_example(row.messages)
-    pieces = renderer.pieces(example.input_ids[:TOKENS_SHOWN])
+    sequence = data.tokens(row, renderer, max_length)
     spans = []
-    for at, (piece, label) in enumerate(zip(pieces, example.labels, strict=False)):
-        names = [
-            name
-            for name, wanted in (
-                ("pt-learned", label != NO_LOSS and at < max_length),
-                ("pt-special", piece.startswith("<|")),
-                ("pt-cut", at >= max_length),
-            )
-            if wanted
-        ]
-        visible = esc(piece).replace("\n", "⏎\n")
-        spans.append(f'<span class="{" ".join(names)}">{visible}</span>')
-    kept = min(len(example.input_ids), max_length)
-    learned = sum(label != NO_LOSS for label in example.labels[:max_length])
+    for token in sequence[:TOKENS_SHOWN]:
+        marks = (("pt-learned", token.learned), ("pt-special", token.special), ("pt-cut", token.cut))
+        names = " ".join(name for name, wanted in marks if wanted)
+        visible = esc(token.text).replace("\n", "⏎\n")
+        spans.append(f'<span class="{names}" title="{token.id}">{visible}</span>')
+    kept = min(len(sequence), max_length)
+    learned = sum(token.learned for token in sequence)
+    more = f"; the first {TOKENS_SHOWN:,} are shown" if len(sequence) > TOKENS_SHOWN else ""
     legend = (
-        f'<p class="pt-legend">Row {place:,} of {total:,}: {kept:,} tokens, {learned:,} of them learned'
+        f'<p class="pt-legend">Row {place:,} of {total:,}: {kept:,} tokens, {learned:,} of them learned{more}'
         '<span class="pt-learned">learned</span><span>only read</span><span class="pt-cut">cut</span></p>'
     )
     return f'{legend}<div class="pt-tokens" tabindex="0">{"".join(spans)}</div>'
 
 
-def lengths(report: DataReport) -> str:
+def lengths(found: dict[str, Any]) -> str:
     """How long the conversations are, as bars; those that will be cut in another colour."""
-    if not report.histogram:
+    bins = found.get("histogram")
+    if not bins or not found["tokens"]:
         return ""
-    most = max(column.rows for column in report.histogram)
+    most = max(column["rows"] for column in bins)
     bars = "".join(
-        f'<i class="{"pt-over" if column.low >= report.max_length else ""}" '
-        f'style="height:{100 * column.rows / most:.1f}%" '
-        f'title="{column.low:,} to {column.high:,} tokens: {esc(counted(column.rows, "row"))}"></i>'
-        for column in report.histogram
+        f'<i class="{"pt-over" if column["low"] >= found["max_length"] else ""}" '
+        f'style="height:{100 * column["rows"] / most:.1f}%" '
+        f'title="{column["low"]:,} to {column["high"]:,} tokens: {esc(counted(column["rows"], "row"))}"></i>'
+        for column in bins
     )
-    stats = report.tokens
+    stats = found["tokens"]
     caption = (
-        f"Tokens of a conversation: half have at most {stats.median:,.0f}, 95 % at most {stats.p95:,}, the longest "
-        f"{stats.max:,}. Cut beyond {report.max_length:,}."
+        f"Tokens of a conversation: half have at most {stats['median']:,.0f}, 95 % at most {stats['p95']:,}, "
+        f"the longest {stats['max']:,}. Cut beyond {found['max_length']:,}."
     )
-    last = report.histogram[-1].high
     return (
         f'<p class="pt-line">{esc(caption)}</p>'
         f'<div class="pt-histogram" role="img" aria-label="{esc(caption)}">{bars}</div>'
-        f'<div class="pt-axis"><span>{report.histogram[0].low:,}</span><span>{last:,} tokens</span></div>'
+        f'<div class="pt-axis"><span>{bins[0]["low"]:,}</span><span>{bins[-1]["high"]:,} tokens</span></div>'
     )
+
+
+def statistics(found: dict[str, Any]) -> str:
+    """Turns, shares, languages, the most frequent answers, and how many rows each label has."""
+    turns, tokens = found.get("turns"), found["tokens"]
+    if not turns or not tokens:
+        return ""
+    shown = [
+        (number(turns["mean"]), "turns of a row, on average"),
+        (f"{turns['max']:,}", "turns at most"),
+        (f"{tokens['mean']:,.0f}", "tokens of a row, on average"),
+        (share(found["trained_share"]), "of the tokens are learned"),
+    ]
+    parts = [facts(shown), _languages(found), _labels(found), _answers(found)]
+    return "".join(parts)
+
+
+def _languages(found: dict[str, Any]) -> str:
+    if not found["languages"]:
+        return ""
+    columns = [Column("Language"), Column("Rows", numeric=True), Column("Share", numeric=True)]
+    body = [[each["name"], f"{each['rows']:,}", share(each["share"])] for each in found["languages"]]
+    return table(columns, body, caption=f"Languages of {counted(found['languages_sampled'], 'row')} looked at")
+
+
+def _labels(found: dict[str, Any]) -> str:
+    if not found["labels"]:
+        return ""
+    columns = [Column("Label", wide=True), *(Column(part.capitalize(), numeric=True) for part in PARTS)]
+    body = [[each["label"], *(f"{each[part]:,}" for part in PARTS)] for each in found["labels"]]
+    return table(columns, body, caption="The answers come from a small set; each part has its share of every label")
+
+
+def _answers(found: dict[str, Any]) -> str:
+    repeated = [each for each in found["answers"] if each["rows"] > 1]
+    if not repeated:
+        return ""
+    columns = [Column("Most frequent answers", wide=True), Column("Rows", numeric=True)]
+    return table(columns, [[each["text"], f"{each['rows']:,}"] for each in repeated])

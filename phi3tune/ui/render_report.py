@@ -1,26 +1,18 @@
-"""An evaluation as text and HTML: its verdict, metric by model, and every answer."""
+"""An evaluation as text and HTML: its verdict, metric by model, charts and labels."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from phi3tune.evaluation import figures
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import NONE, Column, counted, empty, esc, notice, number, share, table
+from phi3tune.ui.render import NONE, Column, counted, empty, esc, notice, share, table
 from phi3tune.ui.render_jobs import doing, progress
 
-ALL = "all"
-ROWS_SHOWN = 200
-TITLES = {
-    "exact_match": "Exact match",
-    "token_f1": "Token F1",
-    "perplexity": "Perplexity",
-    "token_accuracy": "Token accuracy",
-}
-UNITS = {"exact_match": "rows", "token_f1": "rows", "perplexity": "tokens", "token_accuracy": "tokens"}
-LOWER_IS_BETTER = frozenset({"perplexity"})
+TONES = {"better": "good", "worse": "bad", "undecided": "info"}
+CLASSES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -34,14 +26,23 @@ class Report:
     def models(self) -> list[str]:
         return [str(entry["label"]) for entry in self.report["models"]]
 
+    @property
+    def metric(self) -> str:
+        """What the verdict is about."""
+        return str(self.report["metric"])
+
+    @property
+    def titles(self) -> dict[str, str]:
+        return {entry["name"]: entry["title"] for entry in self.report["metrics"]}
+
 
 def read(job: JobView) -> Report | None:
     """The report of an evaluation that has finished, or None. A folder with a report is complete."""
-    from phi3tune.evaluation import run
+    from phi3tune.evaluation import saved
 
-    if not (job.folder / run.REPORT).is_file():
+    if not (job.folder / saved.REPORT).is_file():
         return None
-    return Report(run.load_report(job.folder), run.rows(job.folder))
+    return Report(saved.load_report(job.folder), saved.rows(job.folder))
 
 
 def name(job: JobView) -> str:
@@ -58,102 +59,136 @@ def status(job: JobView | None) -> str:
     if job.state == "failed":
         return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
     if job.state == "stopped":
-        return notice("info", "Stopped before it had a report.", "Press Evaluate to start again.")
+        return notice("info", "Stopped before it had a report.", "Press Continue: the answers so far are kept.")
     return progress(job, "row ")
 
 
 def verdict(found: Report | None) -> str:
-    """One sentence: what the last model does better or worse than the first."""
+    """A sentence for each model after the first: better, worse, or not enough rows to say."""
     if found is None:
         return empty("Choose the base model and your run, and press Evaluate: the scores of both appear here.")
-    entries, count = found.report["models"], counted(int(found.report["rows"]), "row")
-    first, last = entries[0], entries[-1]
-    before, after = first["metrics"]["exact_match"], last["metrics"]["exact_match"]
-    data = found.report["dataset"]
-    where = f"{data['name']}, {found.report['split']} part"
-    if found.report.get("left_out"):
-        where += f"; {counted(int(found.report['left_out']), 'row')} left out because a model was trained on them"
-    if len(entries) == 1:
-        text = f"{first['label']}: exact match {share(before)} on {count}."
-    elif before == after:
-        same = f"{last['label']} and {first['label']} have the same exact match, {share(before)} on {count}"
-        text = f"{same}; perplexity {_shown(first, 'perplexity')} → {_shown(last, 'perplexity')}."
-    else:
-        word = "better" if after > before else "worse"
-        change = f"exact match {share(before)} → {share(after)} on {count}"
-        text = f"{last['label']} is {word} than {first['label']}: {change}."
-    return f'<p class="pt-verdict">{esc(text)}<small>{esc(where)}</small></p>'
+    report = found.report
+    if report["dataset"] is None:
+        return ""
+    where = f"{report['dataset']['name']}, {report['split']} part, {counted(int(report['rows']), 'row')}"
+    if report.get("left_out"):
+        where += f"; {counted(int(report['left_out']), 'row')} left out because a model was trained on them"
+    tones = [TONES[entry["verdict"]] for entry in report["comparisons"]] or ["plain"]
+    lines = [
+        f'<p class="pt-verdict pt-verdict-{tone}">{esc(sentence)}</p>'
+        for tone, sentence in zip(tones, figures.headline(report), strict=True)
+    ]
+    return f"{''.join(lines)}<p class='pt-line'>{esc(where)}.</p>"
+
+
+def _unit(found: Report, metric: str) -> str:
+    return next((str(entry["unit"]) for entry in found.report["metrics"] if entry["name"] == metric), "number")
+
+
+def value(found: Report, entry: dict[str, Any], metric: str) -> str:
+    """A model's value of a metric, as people write it."""
+    return figures.shown(entry["metrics"].get(metric), _unit(found, metric))
+
+
+def interval(found: Report, entry: dict[str, Any], metric: str) -> str:
+    """`79.4 to 90.0 %`: the 95 % interval of a model's value; empty where there is none."""
+    return figures.interval(entry["intervals"].get(metric), _unit(found, metric))
 
 
 def metrics(found: Report | None) -> str:
-    """Metric by model, the best value of each marked."""
-    if found is None:
+    """Metric by model, the best value of each marked, its 95 % interval under it."""
+    if found is None or not found.report["metrics"]:
         return ""
     entries = found.report["models"]
     columns = [Column("Metric", html=True), *(Column(name, numeric=True, html=True) for name in found.models)]
     body = []
-    for key, title in TITLES.items():
-        known = {entry["metrics"][key] for entry in entries} - {None}
-        best = (min if key in LOWER_IS_BETTER else max)(known) if len(known) > 1 else None
-        hint = ' <span class="pt-sub">lower is better</span>' if key in LOWER_IS_BETTER else ""
-        cells = [_value(entry, key, best) for entry in entries]
-        body.append([title + hint, *cells, f"{entries[0]['counts'].get(key, 0):,} {UNITS[key]}"])
-    return table([*columns, Column("Counted over", numeric=True)], body)
+    for metric in found.report["metrics"]:
+        key = metric["name"]
+        known = {entry["metrics"].get(key) for entry in entries} - {None}
+        best = None
+        if len(known) > 1 and metric["better"] is not None:
+            best = (min if metric["better"] == "lower" else max)(known)
+        hint = ' <span class="pt-sub">lower is better</span>' if metric["better"] == "lower" else ""
+        mark = ' <span class="pt-tag">verdict</span>' if key == found.metric else ""
+        cells = [_cell(found, entry, key, best) for entry in entries]
+        count = max((entry["counts"].get(key, 0) for entry in entries), default=0)
+        body.append([f"{esc(metric['title'])}{mark}{hint}", *cells, f"{count:,} {metric['over']}"])
+    caption = "Under each value: the interval that holds the true value 95 times in 100"
+    return table([*columns, Column("Counted over", numeric=True)], body, caption=caption)
 
 
-def _value(entry: dict[str, Any], key: str, best: float | None) -> str:
-    if entry["metrics"][key] is None:
+def _cell(found: Report, entry: dict[str, Any], key: str, best: float | None) -> str:
+    given = entry["metrics"].get(key)
+    if given is None:
         return f'<span title="{esc(entry["reasons"].get(key, ""))}">{NONE}</span>'
-    text = _shown(entry, key)
-    return f'<span class="pt-best">{text}</span>' if entry["metrics"][key] == best else text
+    text = esc(value(found, entry, key))
+    bounds = interval(found, entry, key)
+    under = f'<span class="pt-interval">{esc(bounds)}</span>' if bounds else ""
+    return f"{f'<b class=pt-best>{text}</b>' if given == best else text}{under}"
 
 
-def _shown(entry: dict[str, Any], key: str) -> str:
-    value = entry["metrics"][key]
-    return number(value) if key in LOWER_IS_BETTER else share(value)
-
-
-def rows(found: Report | None, keep: str) -> str:
-    """Prompt, reference and every answer of the rows that the filter keeps."""
+def charts(found: Report | None) -> str:
+    """One bar chart for each share and number, a bar for each model, with its 95 % interval as a whisker."""
     if found is None:
-        return empty("Every row with the answers of all models appears here, to see what was fixed and what broke.")
-    chosen = [row for row in found.rows if FILTERS[keep](row)]
-    columns = [Column("Row", numeric=True), Column("Prompt", wide=True), Column("Reference", wide=True)]
-    columns += [Column(model, wide=True, html=True) for model in found.models]
-    body = [
-        [f"{row['row'] + 1:,}", _prompt(row), row["reference"], *(_answer(answer) for answer in row["answers"])]
-        for row in chosen[:ROWS_SHOWN]
+        return ""
+    drawn = "".join(_chart(chart) for chart in figures.charts(found.report))
+    return f'<div class="pt-charts">{drawn}</div>' if drawn else ""
+
+
+def _chart(chart: figures.Chart) -> str:
+    bars = []
+    for place, bar in enumerate(chart.bars):
+        whisker = ""
+        if bar.whisker is not None:
+            low, high = bar.whisker
+            whisker = f'<i class="pt-whisker" style="left:{low:.1f}%;width:{max(0.0, high - low):.1f}%"></i>'
+        bars.append(
+            f'<div class="pt-chart-row"><span class="pt-chart-name">{esc(bar.label)}</span>'
+            f'<span class="pt-chart-bar"><b class="pt-series-{place % 4}" style="width:{bar.width:.1f}%"></b>'
+            f'{whisker}</span><span class="pt-chart-value">{esc(bar.text)}</span></div>'
+        )
+    words = "; ".join(f"{bar.label} {bar.text}" for bar in chart.bars)
+    note = f" · {chart.note}" if chart.note else ""
+    return (
+        f'<figure class="pt-chart" role="img" aria-label="{esc(chart.title)}: {esc(words)}">'
+        f"<figcaption>{esc(chart.title + note)}</figcaption>{''.join(bars)}</figure>"
+    )
+
+
+def labels(found: Report | None) -> str:
+    """Where the answers are labels: precision, recall and F1 of each, and what was taken for what."""
+    if found is None:
+        return ""
+    entries = [entry for entry in found.report["models"] if entry.get("labels")]
+    parts = []
+    for place, entry in enumerate(entries):
+        opened = " open" if place == len(entries) - 1 else ""
+        inside = _classes(entry["labels"]["per_class"]) + _confusion(entry["labels"]["confusion"])
+        parts.append(f"<details{opened}><summary>Labels: {esc(entry['label'])}</summary>{inside}</details>")
+    return "".join(parts)
+
+
+def _classes(classes: list[dict[str, Any]]) -> str:
+    columns = [
+        Column("Label", wide=True),
+        *(Column(name, numeric=True) for name in ("Precision", "Recall", "F1", "Rows")),
     ]
-    more = f"; the first {ROWS_SHOWN:,} are shown" if len(chosen) > ROWS_SHOWN else ""
-    return table(columns, body, caption=f"{len(chosen):,} of {counted(len(found.rows), 'row')}{more}")
+    body = [
+        [each["label"], share(each["precision"]), share(each["recall"]), share(each["f1"]), f"{each['support']:,}"]
+        for each in sorted(classes, key=lambda each: each["f1"])[:CLASSES_SHOWN]
+    ]
+    more = f"; the {CLASSES_SHOWN} worst are shown" if len(classes) > CLASSES_SHOWN else ""
+    return table(columns, body, caption=f"{counted(len(classes), 'label')}, the worst first{more}")
 
 
-def _prompt(row: dict[str, Any]) -> str:
-    """The user's last words; earlier turns only by their number."""
-    messages = row["prompt"]
-    earlier = f"[after {counted(len(messages) - 1, 'message')}] " if len(messages) > 1 else ""
-    return f"{earlier}{messages[-1]['content']}" if messages else ""
-
-
-def _answer(answer: dict[str, Any]) -> str:
-    if answer["answer"] is None:
-        return f'<span class="pt-sub">no answer: {esc(answer["reason"])}</span>'
-    right = answer["exact_match"]
-    kind, mark = ("pt-right", "✓") if right else ("pt-wrong", "✗")
-    meaning = "as the reference" if right else "not as the reference"
-    text = esc(answer["answer"]) if answer["answer"].strip() else '<span class="pt-sub">no text</span>'
-    return f'<span class="{kind}" title="{meaning}">{mark}</span> {text}'
-
-
-def _right(row: dict[str, Any]) -> list[bool]:
-    return [bool(answer["exact_match"]) for answer in row["answers"]]
-
-
-# What the filter's names mean for a row: its first model is the base, its last the one under test.
-FILTERS: dict[str, Callable[[dict[str, Any]], bool]] = {
-    ALL: lambda row: True,
-    "fixed": lambda row: not _right(row)[0] and _right(row)[-1],
-    "broken": lambda row: _right(row)[0] and not _right(row)[-1],
-    "both wrong": lambda row: not _right(row)[0] and not _right(row)[-1],
-    "differ": lambda row: len({answer["answer"] for answer in row["answers"]}) > 1,
-}
+def _confusion(confusion: dict[str, Any]) -> str:
+    names, matrix = confusion["labels"], confusion["matrix"]
+    if len(names) > CLASSES_SHOWN:
+        return ""
+    columns = [Column("Reference \\ answer"), *(Column(str(name), numeric=True, html=True) for name in names)]
+    body = []
+    for name, line in zip(names, matrix, strict=True):
+        most = max(line) or 1
+        cells = [f'<span class="pt-heat" style="--heat:{100 * count / most:.0f}%">{count:,}</span>' for count in line]
+        body.append([str(name), *cells])
+    return table(columns, body, caption="Rows of each reference label, by the label that was answered")

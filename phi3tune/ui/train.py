@@ -33,8 +33,8 @@ class TrainTab:
 
     @property
     def settings(self) -> dict[str, forms.Widget]:
-        """Every setting of the form by name, the data's own among them."""
-        return {**self.data.fields, **self.simple, **self.advanced}
+        """Every setting of the form by name, but for the data's own."""
+        return {**self.simple, **self.advanced}
 
 
 def build() -> TrainTab:
@@ -61,10 +61,16 @@ def advanced_label(changed: int) -> str:
 
 def connect(tab: TrainTab, refresh: Callable[[Any], None], workspace: Workspace) -> None:
     names, widgets = list(tab.settings), list(tab.settings.values())
+    own = list(tab.data.settings.values())
 
     def start(dataset: object, model: object, *values: Any) -> str:
+        of_data = train_data.read_settings(values[: len(own)], workspace)
         config = forms.read(
-            TrainConfig, names, values, dataset=known_dataset(dataset, workspace), model=str(model or "")
+            TrainConfig,
+            [*of_data, *names],
+            [*of_data.values(), *values[len(own) :]],
+            dataset=known_dataset(dataset, workspace),
+            model=str(model or ""),
         )
         folder = jobs.submit("train", config, workspace)
         gr.Info(f"The run {folder.name} has been started.")
@@ -75,7 +81,7 @@ def connect(tab: TrainTab, refresh: Callable[[Any], None], workspace: Workspace)
 
     train_data.connect(tab.data, tab.model, tab.advanced["max_length"], workspace)
     train_live.connect(tab.live, refresh, workspace)
-    started = tab.start.click(toasts(start), [tab.data.dataset, tab.model, *widgets], tab.live.run, **ACTION)
+    started = tab.start.click(toasts(start), [tab.data.dataset, tab.model, *own, *widgets], tab.live.run, **ACTION)
     refresh(started.then)
     for setting in tab.advanced.values():
         setting.change(badge, list(tab.advanced.values()), tab.more, **POLL)

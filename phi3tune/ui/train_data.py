@@ -1,7 +1,8 @@
-"""Step 1 of the Train tab: choose a dataset, see what is in it and what is wrong with it."""
+"""Step 1 of the Train tab: choose a dataset, see what is in it, what is wrong with it, and mend it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,35 +14,55 @@ import gradio as gr
 from phi3tune import data
 from phi3tune.chat import Renderer
 from phi3tune.config import DatasetConfig, TrainConfig
-from phi3tune.data import DataError
 from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
-from phi3tune.ui import forms, render_data
+from phi3tune.ui import forms, render_data, render_findings
 from phi3tune.ui.render import empty, notice, section
-from phi3tune.ui.wire import ACTION, Updates, dataset_choices, known_dataset, toasts
+from phi3tune.ui.wire import ACTION, Updates, dataset_choices, known_dataset, place_of, toasts
 
-FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
-FIELDS = forms.fields(DatasetConfig, "advanced")
-HINT = "Choose one of the bundled datasets, or drop a file with chats: JSON lines, JSON, CSV or Parquet."
+FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst"]
+# The page opens no path that a client names: files for the parts are chosen from the stored datasets.
+PART_FILES = {"validation_file": "Validation file", "test_file": "Test file"}
+FIELDS = forms.fields(DatasetConfig, "advanced", without=list(PART_FILES))
+MAPPED = {"user": "Question column", "assistant": "Answer column", "system": "System column"}
+HINT = "Choose one of the bundled datasets, or drop a file with chats: JSON lines, JSON, CSV, Parquet or text."
+NO_FILE = "none"
+OPEN_FINDING = (
+    "element.addEventListener('click', e => { const finding = e.target.closest('[data-finding]');"
+    " if (finding) trigger('click', {place: Number(finding.dataset.finding)}); })"
+)
 
 
 @dataclass
 class DataCard:
     dataset: gr.Dropdown
     upload: gr.File
+    hub_id: gr.Textbox
+    fetch: gr.Button
     fields: dict[str, forms.Widget]
+    part_files: dict[str, gr.Dropdown]
+    mapped: dict[str, gr.Dropdown]
+    mapping: gr.Row
+    summary: gr.HTML
     details: gr.Column
     row: gr.Number
-    summary: gr.HTML
     rows: gr.HTML
     tokens: gr.HTML
     lengths: gr.HTML
+    findings: gr.HTML
+    found_rows: gr.HTML
+    statistics: gr.HTML
+    mend: gr.Column
+    repair: gr.Checkbox
+    drop: gr.CheckboxGroup
+    make: gr.Button
+    changes: gr.HTML
 
     @property
-    def shown(self) -> list[Any]:
-        """Everything that a look at the data changes."""
-        return [self.summary, self.rows, self.tokens, self.lengths, self.details]
+    def settings(self) -> dict[str, Any]:
+        """Every setting of the card by name."""
+        return {**self.fields, **self.part_files}
 
 
 def build() -> DataCard:
@@ -65,8 +86,32 @@ def build() -> DataCard:
                 elem_id="upload",
                 min_width=220,
             )
-        with gr.Accordion("Columns and division into parts", open=False, elem_id="data-settings"), gr.Row():
-            fields = {name: forms.widget(TrainConfig, name, min_width=220) for name in FIELDS}
+        with gr.Accordion("From the Hub", open=False, elem_id="data-hub"), gr.Row(elem_classes="pt-bar-row"):
+            hub_id = gr.Textbox(
+                label="Hub dataset id",
+                info="owner/name, with :config or @revision where it needs one. It is downloaded and stored here.",
+                elem_id="hub-id",
+            )
+            fetch = gr.Button("Fetch", size="sm", elem_id="hub-fetch")
+        with gr.Accordion("Columns and division into parts", open=False, elem_id="data-settings"):
+            with gr.Row(visible=False) as mapping:
+                mapped = {
+                    name: gr.Dropdown([], value=None, label=label, elem_id=f"map-{name}", min_width=160)
+                    for name, label in MAPPED.items()
+                }
+            with gr.Row():
+                fields = {name: forms.widget(TrainConfig, name, min_width=220) for name in FIELDS}
+                part_files = {
+                    name: gr.Dropdown(
+                        [NO_FILE],
+                        value=NO_FILE,
+                        label=label,
+                        info=forms.sentence(TrainConfig, name),
+                        elem_id=f"set-{name.replace('_', '-')}",
+                        min_width=220,
+                    )
+                    for name, label in PART_FILES.items()
+                }
         summary = gr.HTML(empty(HINT), elem_id="data-summary")
         with gr.Column(visible=False, elem_id="data-details") as details, gr.Tabs():
             with gr.Tab("Rows"):
@@ -76,82 +121,201 @@ def build() -> DataCard:
                 tokens = gr.HTML(elem_id="data-tokens")
             with gr.Tab("Lengths"):
                 lengths = gr.HTML(elem_id="data-lengths")
-    return DataCard(dataset, upload, fields, details, row, summary, rows, tokens, lengths)
-
-
-@dataclass(frozen=True)
-class Look:
-    """HTML of what there is to see of a dataset; without rows where it cannot be used."""
-
-    summary: str
-    rows: str = ""
-    tokens: str = ""
-    lengths: str = ""
+            with gr.Tab("Findings"):
+                findings = gr.HTML(elem_id="data-findings", js_on_load=OPEN_FINDING)
+                found_rows = gr.HTML(elem_id="data-found-rows")
+            with gr.Tab("Statistics"):
+                statistics = gr.HTML(elem_id="data-statistics")
+        with gr.Column(visible=False, elem_id="data-mend") as mend:
+            repair = gr.Checkbox(
+                value=True,
+                label="Repair what can be repaired",
+                info="Every change is listed; rows that cannot be repaired are left out.",
+                elem_id="data-repair",
+            )
+            drop = gr.CheckboxGroup([], label="Leave out the rows of", elem_id="data-drop", visible=False)
+            with gr.Row(elem_classes="pt-buttons"):
+                make = gr.Button("Write a new version", elem_id="data-make", size="sm")
+        changes = gr.HTML(elem_id="data-changes")
+    return DataCard(
+        dataset, upload, hub_id, fetch, fields, part_files, mapped, mapping, summary, details, row, rows, tokens,
+        lengths, findings, found_rows, statistics, mend, repair, drop, make, changes,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=2)
-def _read(config: str, root: Path, tokenizer: Path, max_length: int) -> tuple[data.Dataset, Renderer, data.DataReport]:
-    """A dataset as a model sees it, kept while a person leafs through it. `config` is JSON: a cache needs a key."""
-    found = data.load(DatasetConfig.model_validate_json(config), Workspace(root))
-    renderer = Renderer.load(tokenizer)
-    return found, renderer, data.report(found, renderer, max_length)
+def _read(config: str, root: Path) -> data.Dataset:
+    """A dataset, kept while a person leafs through it. `config` is JSON: a cache needs a key."""
+    return data.read(DatasetConfig.model_validate_json(config), Workspace(root))
 
 
-def look(
-    dataset: object, model: object, max_length: object, row: object, values: Sequence[Any], workspace: Workspace
-) -> Look:
-    """The dataset of the form as its model sees it, row number `row` (from 1) token by token.
+@lru_cache(maxsize=2)
+def _audit(config: str, root: Path, tokenizer: Path, max_length: int) -> dict[str, Any]:
+    settings = TrainConfig(**DatasetConfig.model_validate_json(config).model_dump(), max_length=max_length)
+    return data.check(settings, Workspace(root), Renderer.load(tokenizer))
 
-    Mistakes in the data and in the settings are part of the answer: they are shown where they were made.
-    """
-    if not dataset:
-        return Look(empty(HINT))
-    if not model:
-        return Look(notice("info", "Choose a base model to see how it reads this dataset."))
-    try:
-        names, chosen = [*FIELDS, "max_length"], known_dataset(dataset, workspace)
-        config = forms.read(TrainConfig, names, [*values, max_length], dataset=chosen)
-        tokenizer = models.resolve(str(model), workspace).tokenizer
-        settings = config.model_dump_json(include=set(DatasetConfig.model_fields))
-        found, renderer, report = _read(settings, workspace.root, tokenizer, config.max_length)
-    except DataError as error:
-        text = notice("bad", "This dataset cannot be used yet.", "Mend what is listed below.")
-        return Look(text + render_data.problems(error.problems))
-    except UserError as error:
-        return Look(notice("bad", str(error)))
-    part = found.parts["train"]
-    place = min(max(1, int(row)), len(part)) if isinstance(row, int | float) else 1
-    return Look(
-        render_data.summary(report) + render_data.problems(report.problems),
-        render_data.rows(part, len(part)),
-        render_data.tokens(renderer, part[place - 1], config.max_length, place, len(part)),
-        render_data.lengths(report),
-    )
+
+@dataclass(frozen=True)
+class Asked:
+    """What the form asks to see: settings as JSON (a cache's key), the model's tokenizer, the longest length."""
+
+    config: str
+    tokenizer: Path
+    max_length: int
+    workspace: Workspace
+
+    @property
+    def dataset(self) -> data.Dataset:
+        return _read(self.config, self.workspace.root)
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        return _audit(self.config, self.workspace.root, self.tokenizer, self.max_length)
+
+    @property
+    def settings(self) -> DatasetConfig:
+        return DatasetConfig.model_validate_json(self.config)
+
+
+def read_settings(values: Sequence[Any], workspace: Workspace) -> dict[str, Any]:
+    """The card's own settings: those of `FIELDS`, then the files of the parts."""
+    given = dict(zip([*FIELDS, *PART_FILES], values, strict=True))
+    files = {name: given[name] for name in PART_FILES if given[name] not in (None, "", NO_FILE)}
+    return {
+        **{name: given[name] for name in FIELDS},
+        **{name: known_dataset(value, workspace) for name, value in files.items()},
+    }
+
+
+def asked(dataset: object, model: object, max_length: object, values: Sequence[Any], workspace: Workspace) -> Asked:
+    """Raises `UserError` for mistakes in the form and for datasets that are not in the list."""
+    given = read_settings(values, workspace)
+    names = [*given, "max_length"]
+    config = forms.read(TrainConfig, names, [*given.values(), max_length], dataset=known_dataset(dataset, workspace))
+    tokenizer = models.resolve(str(model), workspace).tokenizer
+    settings = config.model_dump_json(include=set(DatasetConfig.model_fields))
+    return Asked(settings, tokenizer, config.max_length, workspace)
+
+
+def columns_text(chosen: dict[str, object]) -> str:
+    """The columns setting for what is chosen in the pickers: `user=ask,assistant=reply`."""
+    return ",".join(f"{field}={column}" for field, column in chosen.items() if column)
 
 
 def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, workspace: Workspace) -> None:
-    """Look at the data again whenever something that matters to it changes."""
-    fields = list(card.fields.values())
-    inputs = [card.dataset, model, max_length, card.row, *fields]
+    """Look at the data again whenever something that matters to it changes; the audit follows the first look."""
+    settings = list(card.settings.values())
+    inputs = [card.dataset, model, max_length, *settings]
 
-    def show(dataset: object, model: object, max_length: object, row: object, *values: Any) -> Updates:
-        seen = look(dataset, model, max_length, row, values, workspace)
+    def show(dataset: object, model: object, max_length: object, *values: Any) -> Updates:
+        blank: Updates = {card.details: gr.Column(visible=False), card.mend: gr.Column(visible=False)}
+        if not dataset:
+            return {**blank, card.summary: empty(HINT)}
+        if not model:
+            return {**blank, card.summary: notice("info", "Choose a base model to see how it reads this dataset.")}
+        try:
+            part = asked(dataset, model, max_length, values, workspace).dataset.parts["train"]
+        except UserError as error:
+            return {**blank, card.summary: notice("bad", str(error))}
+        rows = render_data.rows(part, len(part)) if part else ""
+        checking = notice("info", "Checking every row…")
+        return {**blank, card.summary: checking, card.rows: rows, card.details: gr.Column(visible=bool(part))}
+
+    def audit(dataset: object, model: object, max_length: object, *values: Any) -> Updates:
+        if not dataset or not model:
+            return {card.summary: gr.skip()}
+        try:
+            found = asked(dataset, model, max_length, values, workspace).audit
+        except UserError as error:
+            return {card.summary: notice("bad", str(error))}
+        codes = {each["code"]: each for each in found["findings"]}
+        choices = [(render_findings.title(code), code) for code in codes]
+        advised = [code for code, each in codes.items() if each["advice"] == "drop"]
+        errors = any(problem["severity"] == "error" for problem in found["problems"])
+        unusable = (
+            notice("bad", "This dataset cannot be used as it is.", "Mend what is listed below.") if errors else ""
+        )
+        columns = [*found["columns"]]
+        uploads = (each for each in data.list_datasets(workspace) if each.kind == "stored" and each.id == dataset)
+        names = {each.path.name: each.name for each in uploads}
+        mapping = {**found["suggested_mapping"], **found["mapping"]}
         return {
-            card.summary: seen.summary,
-            card.rows: seen.rows,
-            card.tokens: seen.tokens,
-            card.lengths: seen.lengths,
-            card.details: gr.Column(visible=bool(seen.rows)),
+            card.summary: unusable + render_data.summary(found) + render_data.problems(found["problems"], names),
+            card.lengths: render_data.lengths(found),
+            card.findings: render_findings.findings(found["findings"]),
+            card.found_rows: "",
+            card.statistics: render_data.statistics(found),
+            card.mend: gr.Column(visible=bool(codes) or errors),
+            card.drop: gr.CheckboxGroup(choices, value=advised, visible=bool(codes)),
+            card.mapping: gr.Row(visible=bool(columns)),
+            **{
+                picker: gr.Dropdown(["", *columns], value=mapping.get(name) if mapping.get(name) in columns else "")
+                for name, picker in card.mapped.items()
+            },
+        }
+
+    def tokens(dataset: object, model: object, max_length: object, row: object, *values: Any) -> str:
+        if not dataset or not model:
+            return ""
+        try:
+            look = asked(dataset, model, max_length, values, workspace)
+            part = look.dataset.parts["train"]
+        except UserError:  # told in the summary
+            return ""
+        place = min(max(1, int(row)), len(part)) if isinstance(row, int | float) else 1
+        if not part:
+            return ""
+        return render_data.tokens(Renderer.load(look.tokenizer), part[place - 1], look.max_length, place, len(part))
+
+    def open_finding(event: gr.EventData, dataset: object, model: object, max_length: object, *values: Any) -> str:
+        look = asked(dataset, model, max_length, values, workspace)
+        found = look.audit["findings"]
+        place = place_of(event)
+        if not 0 <= place < len(found):
+            return ""
+        chats = {(chat.file, chat.row): chat for chat in look.dataset.conversations}
+        return render_findings.rows_of(found[place], chats)
+
+    def make(dataset: object, model: object, max_length: object, repair: object, drop: object, *values: Any) -> Updates:
+        look = asked(dataset, model, max_length, values, workspace)
+        codes = [str(code) for code in drop] if isinstance(drop, list) else []
+        rows = data.drop_rows(look.audit["findings"], codes)
+        version = data.new_version(look.settings, workspace, repair=bool(repair), drop=rows)
+        done = [dataclasses.asdict(change) for change in version.changes]
+        return {
+            card.dataset: gr.Dropdown(dataset_choices(workspace), value=version.id),
+            card.changes: render_findings.changes(version.id, done),
         }
 
     def store(path: str | None) -> Updates:
         if not path:
-            return {card.upload: None}
+            return {card.upload: gr.skip()}
         stored = data.store_upload(Path(path), Path(path).name, workspace)
-        return {card.dataset: gr.Dropdown(dataset_choices(workspace), value=stored), card.upload: None}
+        chosen = gr.Dropdown(dataset_choices(workspace), value=stored)
+        return {card.dataset: chosen, card.upload: None, card.changes: ""}
 
-    for changing in (card.dataset, model):
-        changing.change(show, inputs, card.shown, **ACTION)
-    for typed in (card.row, max_length, *fields):
-        typed.change(show, inputs, card.shown, trigger_mode="always_last", **ACTION)
-    card.upload.upload(toasts(store), card.upload, [card.dataset, card.upload], **ACTION)
+    def fetch(hub_id: str) -> gr.Dropdown:
+        stored = data.fetch(hub_id.strip(), workspace)
+        return gr.Dropdown(dataset_choices(workspace), value=stored.id)
+
+    def choose_columns(*chosen: object) -> str:
+        return columns_text(dict(zip(MAPPED, chosen, strict=True)))
+
+    told = [card.summary, card.rows, card.details, card.mend]
+    audited = [
+        card.summary, card.lengths, card.findings, card.found_rows, card.statistics, card.mend, card.drop, card.mapping,
+        *card.mapped.values(),
+    ]  # fmt: skip
+    with_row = [*inputs[:3], card.row, *settings]
+    for changing in (card.dataset, model, max_length, *settings):
+        first = changing.change(show, inputs, told, trigger_mode="always_last", **ACTION)
+        first.then(tokens, with_row, card.tokens, **ACTION).then(audit, inputs, audited, **ACTION)
+    card.row.change(tokens, with_row, card.tokens, trigger_mode="always_last", **ACTION)
+    card.findings.click(toasts(open_finding), inputs, card.found_rows, **ACTION)
+    made = [*inputs[:3], card.repair, card.drop, *settings]
+    card.make.click(toasts(make), made, [card.dataset, card.changes], **ACTION)
+    card.upload.upload(toasts(store), card.upload, [card.dataset, card.upload, card.changes], **ACTION)
+    card.fetch.click(toasts(fetch), card.hub_id, card.dataset, **ACTION)
+    card.dataset.input(lambda: "", None, card.changes, **ACTION)
+    for picker in card.mapped.values():
+        picker.input(choose_columns, list(card.mapped.values()), card.fields["columns"], **ACTION)

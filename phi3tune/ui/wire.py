@@ -43,7 +43,12 @@ def model_choices(workspace: Workspace, kind: str | None = None) -> Choices:
 
 
 def dataset_choices(workspace: Workspace) -> Choices:
-    return [(f"{info.name} ({info.kind})", info.id) for info in data.list_datasets(workspace)]
+    """`(label, id)` of every dataset; later versions say which they are."""
+    return [(_dataset_label(info), info.id) for info in data.list_datasets(workspace)]
+
+
+def _dataset_label(info: data.DatasetInfo) -> str:
+    return info.title if info.version > 1 else f"{info.name} ({info.kind})"
 
 
 def known_dataset(dataset_id: object, workspace: Workspace) -> str:
@@ -51,6 +56,19 @@ def known_dataset(dataset_id: object, workspace: Workspace) -> str:
     if dataset_id in {info.id for info in data.list_datasets(workspace)}:
         return str(dataset_id)
     raise UserError("Choose a dataset from the list, or upload a file.")
+
+
+def stored_choices(workspace: Workspace) -> Choices:
+    """What was uploaded or fetched, for the pickers of single files."""
+    return [(_dataset_label(info), info.id) for info in data.list_datasets(workspace) if info.kind == "stored"]
+
+
+def stored_file(dataset_id: object, workspace: Workspace) -> str:
+    """The file of a stored dataset, by its id."""
+    for info in data.list_datasets(workspace):
+        if info.id == dataset_id and info.kind == "stored":
+            return str(info.path)
+    raise UserError("Choose an uploaded file from the list, or upload one in the Train tab.")
 
 
 def base_of(ref: models.ModelRef, workspace: Workspace) -> str:
@@ -62,6 +80,12 @@ def base_of(ref: models.ModelRef, workspace: Workspace) -> str:
 
     config = read_config(workspace.run(ref.run))
     return config.model if isinstance(config, TrainConfig) else models.NANO_NAME
+
+
+def place_of(event: gr.EventData) -> int:
+    """The place that was pressed in a list, as the browser names it; -1 for anything else that a client sends."""
+    place = getattr(event, "place", None)
+    return place if isinstance(place, int) else -1
 
 
 def stepwise(handler: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:

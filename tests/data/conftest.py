@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from phi3tune import data
 from phi3tune.config import DatasetConfig
+from phi3tune.data import source
+from phi3tune.data.reading import read_files
 from phi3tune.paths import Workspace
 
 Load = Callable[..., data.Dataset]
@@ -28,8 +31,23 @@ def jsonl(rows: list[Any]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream)
+    return stream.getvalue()
+
+
 @pytest.fixture
-def load(tmp_path: Path, workspace: Workspace) -> Load:
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read without the child process, which takes a quarter of a second to start and has tests of its own."""
+    monkeypatch.setattr(source, "read_in_child", read_files)
+
+
+@pytest.fixture
+def load(tmp_path: Path, workspace: Workspace, in_process: None) -> Load:
     """Writes a file and loads it: `load("rows.jsonl", content)`, content text or bytes."""
 
     def write_and_load(name: str, content: str | bytes, **settings: Any) -> data.Dataset:

@@ -5,128 +5,25 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import pickle
-import zipfile
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
-from phi3tune.data import files, json_rows
-from tests.data.conftest import Load, Problems, chat, jsonl
+from phi3tune.config import DatasetConfig
+from phi3tune.data import source
+from phi3tune.data.problems import ProblemLog
+from phi3tune.data.reading import Shape, read_files
+from tests.data.conftest import Load, Problems, chat, jsonl, parquet
 
 _GOOD = jsonl([chat(n) for n in range(5)])
 
 
-def _zip() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("a.jsonl", _GOOD)
-    return stream.getvalue()
-
-
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stream = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), stream)
-    return stream.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "code", "line"),
-    [
-        ("a.jsonl", "", "empty_file", None),
-        ("a.jsonl", b"\xef\xbb\xbf", "empty_file", None),
-        ("a.jsonl", "\n \n", "empty_file", None),
-        ("a.json", "[ ]", "empty_file", None),
-        ("a.json", '{"data": []}', "empty_file", None),
-        ("a.csv", "question,answer\n", "empty_file", None),
-        ("a.parquet", b"", "empty_file", None),
-        ("a.jsonl", _GOOD.encode("utf-16"), "bad_encoding", 1),
-        ("a.jsonl", _GOOD.encode() + b'{"a": "\xff"}', "bad_encoding", 6),
-        ("a.jsonl", b'{"a": "x\0y"}', "type_mismatch", None),
-        ("a.jsonl", b"\x89PNG\r\n\x1a\n", "type_mismatch", None),
-        ("a.jsonl", _zip(), "type_mismatch", None),
-        ("a.jsonl", pickle.dumps([1]), "type_mismatch", None),
-        ("a.json", gzip.compress(_GOOD.encode()), "type_mismatch", None),
-        ("a.jsonl.gz", _GOOD, "type_mismatch", None),
-        ("a.jsonl.gz", gzip.compress(_GOOD.encode())[:-20], "type_mismatch", None),
-        ("a.html", "<p>", "unsupported_type", None),
-        ("a.pkl", pickle.dumps([1]), "unsupported_type", None),
-        ("a.jsonl.zst", b"(\xb5/\xfd", "unsupported_type", None),
-        ("noname", _GOOD, "unsupported_type", None),
-        ("a.jsonl", _GOOD + '{"messages": [', "bad_json", 6),
-        ("a.jsonl", json.dumps(chat(1), indent=1), "bad_json", 1),
-        ("a.json", _GOOD, "bad_json", 2),
-        ("a.json", '[{"a": 1},\n {"a": 2}\n {"a": 3}]', "bad_json", 3),
-        ("a.json", '[{"a": 1},\n {"a": }]', "bad_json", 2),
-        ("a.json", '[{"a": 1},\n', "bad_json", 2),
-        ("a.json", '[{"a": 1}', "bad_json", 1),
-        ("a.json", '[{"a": 1}]\n[]', "bad_json", 2),
-        ("a.json", "nonsense", "bad_json", 1),
-        ("a.json", '"text"', "bad_shape", 1),
-        ("a.json", '{"rows": []}', "bad_shape", 1),
-        ("a.json", "[\n1]", "bad_shape", 2),
-        ("a.jsonl", _GOOD + "[]\n", "bad_shape", 6),
-        ("a.jsonl", _GOOD + '{"a": NaN}\n', "bad_number", 6),
-        ("a.jsonl", _GOOD + '{"a": ' + "9" * 5000 + "}\n", "bad_number", 6),
-        ("a.json", '[\n{"a": Infinity}]', "bad_number", 2),
-        ("a.jsonl", _GOOD + "[" * 10_000 + "\n", "too_deep", 6),
-        ("a.json", "[" * 10_000, "too_deep", 1),
-        ("a.jsonl", _GOOD + '{"a": 1, "a": 2}\n', "duplicate_key", 6),
-        ("a.jsonl", _GOOD + '{"messages": [{"role": "user", "role": "user"}]}', "duplicate_key", 6),
-        ("a.csv", "question,answer\na,b\nc\n", "bad_csv", 3),
-        ("a.csv", 'question,answer\na,b\n"c,d\n', "bad_csv", 3),
-        ("a.csv", "question,question\na,b\n", "bad_csv", 1),
-        ("a.csv", "question,answer\na," + "b" * 140_000, "line_too_long", 2),
-        ("a.csv", "question;answer\na;b\n", "wrong_delimiter", 1),
-        ("a.tsv", "question,answer\na,b\n", "wrong_delimiter", 1),
-        ("a.csv", "What is this?,A lamp that glows\nAnd that?,A bulb\n", "missing_header", 1),
-        ("a.csv", "first,second\na,b\n", "missing_column", 2),
-        ("a.parquet", b"PAR1 and no footer", "bad_parquet", None),
-        ("a.parquet", b"PAR1" + b"\0" * 40 + b"PARE", "bad_parquet", None),
-        ("a.parquet", _parquet([{"question": "a", "answer": "b"}])[:-9] + b"broken!!!", "bad_parquet", None),
-    ],
-)
-def test_each_fault_has_its_code_and_line(
-    problems: Problems, name: str, content: str | bytes, code: str, line: int | None
-) -> None:
-    found = problems(name, content)
-    assert [(p.code, p.line, p.file) for p in found[:1]] == [(code, line, name)]
-    assert all(p.severity == "error" and p.found and p.expected and p.fix for p in found)
-
-
-def test_a_fault_has_its_column(problems: Problems) -> None:
-    assert problems("a.jsonl", '{"a": 1,}')[0].column == 9
-    assert problems("a.json", '[{"a": 1},\n  {"a": x}]')[0].column == 9
-    assert problems("a.jsonl", b'{}\n{"a": "\xff"}')[0].column == 8
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "code"),
-    [
-        ("a.jsonl", _GOOD, "file_too_large"),
-        ("a.jsonl.gz", gzip.compress(b" " * 100_000), "expands_too_large"),
-        ("a.parquet", _parquet([{"question": "a" * 2000, "answer": "b"}] * 500), "expands_too_large"),
-        ("a.jsonl", _GOOD, "line_too_long"),
-    ],
-)
-def test_limits(
-    problems: Problems, monkeypatch: pytest.MonkeyPatch, name: str, content: str | bytes, code: str
-) -> None:
-    size = len(content)
-    if code == "line_too_long":
-        monkeypatch.setattr(json_rows, "MAX_LINE_CHARS", 10)
-    else:
-        limit = size - 1 if code == "file_too_large" else max(size, 20_000)
-        monkeypatch.setattr(files, "MAX_FILE_BYTES", limit)
-    assert problems(name, content)[0].code == code
-
-
 def test_a_bad_byte_is_placed_behind_a_byte_order_mark(problems: Problems) -> None:
-    found = problems("a.jsonl", b'\xef\xbb\xbf{}\n{"a": "\xff"}')[0]
+    found = problems("a.jsonl", b'\xef\xbb\xbf\n{"a": "\xff"}')[0]
     assert (found.code, found.line, found.column) == ("bad_encoding", 2, 8)
 
 
@@ -138,7 +35,7 @@ def test_many_columns_do_not_take_quadratic_time(problems: Problems) -> None:
 
 
 def test_too_many_rows(problems: Problems, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "MAX_ROWS", 4)
+    monkeypatch.setattr(source, "LIMITS", replace(source.LIMITS, rows=4))
     assert [(p.code, p.line) for p in problems("a.jsonl", _GOOD)] == [("too_many_rows", 5)]
 
 
@@ -169,7 +66,8 @@ def test_a_row_may_hold_line_separators_and_blank_lines_are_skipped(load: Load) 
 
 
 @pytest.mark.parametrize(
-    "name", ["a.jsonl", "a.json", "b.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.gz"]
+    "name",
+    ["a.jsonl", "a.json", "b.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.csv.gz", "a.json.zst", "a.tsv.zst"],
 )
 def test_every_type_gives_the_same_conversations(load: Load, name: str) -> None:
     pairs = [{"question": f'Say "{n}",\nplease; ütf', "answer": f" {n}\t"} for n in range(9)]
@@ -178,7 +76,7 @@ def test_every_type_gives_the_same_conversations(load: Load, name: str) -> None:
         text = jsonl(pairs) if ".jsonl" in name else "\ufeff" + json.dumps(document, indent=2)
         content = text.encode()
     elif name == "a.parquet":
-        content = _parquet(pairs)
+        content = parquet(pairs)
     else:
         import csv
 
@@ -187,7 +85,8 @@ def test_every_type_gives_the_same_conversations(load: Load, name: str) -> None:
         writer.writeheader()
         writer.writerows(pairs)
         content = stream.getvalue().encode()
-    dataset = load(name, gzip.compress(content) if name.endswith(".gz") else content)
+    packed = {"gz": gzip.compress, "zst": zstandard.compress}.get(name.rsplit(".", 1)[1], bytes)(content)
+    dataset = load(name, packed)
     conversations = sorted(dataset.conversations, key=lambda c: c.row)
     assert [c.row for c in conversations] == list(range(9))
     assert [(c.messages[0]["content"], c.reference) for c in conversations] == (
@@ -203,6 +102,7 @@ def test_csv_is_text_and_knows_its_lines(load: Load) -> None:
 
 
 def test_what_a_file_says_cannot_reach_the_terminal(problems: Problems) -> None:
+    assert problems("a\x1b[2J.jsonl", "{")[0].file == "a\\x1b[2J.jsonl"
     found = problems("a.jsonl", jsonl([{"\x1b[2J\ud800evil": 1, "b" * 1000: 2}]).encode("utf-8", "surrogatepass"))
     assert found[0].code == "bad_encoding"
     found = problems("a.jsonl", '{"\\u001b[2J\\ud800evil": 1, "' + "b" * 1000 + '": 2}')
@@ -212,16 +112,40 @@ def test_what_a_file_says_cannot_reach_the_terminal(problems: Problems) -> None:
     assert "\\x1b[2J\\ud800evil" in found[0].found
 
 
-def test_random_bytes_never_raise_anything_else(problems: Problems, tmp_path: Path) -> None:
-    import random
-
+@pytest.mark.parametrize("repair", [False, True])
+def test_random_bytes_never_raise_anything(tmp_path: Path, repair: bool) -> None:
     rng = random.Random(3)
-    good = _GOOD.encode()
-    for name in ("a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.parquet"):
-        whole = gzip.compress(good) if name.endswith("gz") else good
-        whole = _parquet([chat(n) for n in range(3)]) if name == "a.parquet" else whole
+    text = _GOOD.encode()
+    whole = {
+        "a.jsonl": text,
+        "a.json": json.dumps([chat(n) for n in range(4)], indent=1).encode(),
+        "a.csv": b'question,answer\n"two\nlines",b\n' * 9,
+        "a.txt": b"one\n\ntwo\n" * 9,
+        "a.jsonl.gz": gzip.compress(text),
+        "a.jsonl.zst": zstandard.compress(text),
+        "a.parquet": parquet([chat(n) for n in range(3)]),
+    }
+    for name, content in whole.items():
         for _ in range(40):
-            broken = bytearray(whole)
+            broken = bytearray(content)
             for _ in range(rng.randint(1, 5)):
                 broken[rng.randrange(len(broken))] = rng.randrange(256)
-            problems(name, bytes(broken[: rng.randint(1, len(broken))]))
+            (tmp_path / name).write_bytes(broken[: rng.randint(1, len(broken))])
+            log = ProblemLog(repair=repair)
+            rows = list(read_files({"all": (tmp_path / name, name)}, DatasetConfig(), log, source.LIMITS, Shape()))
+            assert rows or log.errors or log.changes
+
+
+def test_problems_come_in_the_order_of_the_lines(problems: Problems) -> None:
+    lines = [*_GOOD.splitlines(), "{"]
+    lines[1], lines[3] = '{"messages": 5}', "[1"
+    assert [(p.code, p.line) for p in problems("a.jsonl", "\n".join(lines))] == [
+        ("bad_messages", 2),
+        ("bad_json", 4),
+        ("bad_json", 6),
+    ]
+
+
+def test_a_file_with_unknown_columns_still_has_its_other_problems_told(problems: Problems) -> None:
+    content = '{"foo": 1}\n' * 600 + "{\n"
+    assert [(p.code, p.line) for p in problems("a.jsonl", content)] == [("missing_column", 1), ("bad_json", 601)]

@@ -10,7 +10,7 @@ import pytest
 from phi3tune.config import DatasetConfig
 from phi3tune.data import DataError, formats
 from phi3tune.errors import UserError
-from tests.data.conftest import Load, Problems, chat, jsonl
+from tests.data.conftest import Load, Problems, chat, jsonl, parquet
 
 
 def _turns(*pairs: tuple[Any, Any]) -> dict[str, Any]:
@@ -38,6 +38,7 @@ def _read(row: dict[str, Any], **columns: str) -> list[tuple[str, str]]:
             {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}]},
         ),
         ("question_answer", {"question": "q", "answer": "a", "other": 5}),
+        ("messages", {"messages": [{"from": "prompter", "value": "q"}, {"role": "model", "content": ["a"]}]}),
     ],
 )
 def test_each_shape_is_detected_and_read(format: str, row: dict[str, Any]) -> None:
@@ -64,6 +65,49 @@ def test_alpaca_with_all_its_columns() -> None:
     ]
 
 
+def test_plain_text_is_one_message() -> None:
+    assert formats.detect(["text", "url"], "auto", {}) == ("text", {"text": "text"})
+    assert _read({"text": " once upon\n"}) == [("text", "once upon")]
+    assert _read({"body": "once upon", "title": "t"}, text="body") == [("text", "once upon")]
+
+
+def test_a_text_file_is_its_paragraphs(load: Load) -> None:
+    content = "\r\n \nOne\r\nline.\r\n\r\n\r\nTwo.\r\n\t\r\nThree."
+    dataset = load("a.txt", content, validation_share=0.0, test_share=0.0)
+    assert (dataset.format, dataset.mapping) == ("text", {"text": "text"})
+    assert [(c.messages, c.row, c.line) for c in dataset.conversations] == [
+        (({"role": "text", "content": "One\nline."},), 0, 3),
+        (({"role": "text", "content": "Two."},), 1, 7),
+        (({"role": "text", "content": "Three."},), 2, 9),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "suggested"),
+    [
+        ({"id": 5, "input": "q", "target": "a"}, {"user": "input", "assistant": "target"}),
+        ({"Question": "q", "Answer": "a"}, {"user": "Question", "assistant": "Answer"}),
+        ({"query": "q", "response": "a", "context": "c"}, {"user": "query", "assistant": "response"}),
+        ({"text": "q", "label": "a"}, {"user": "text", "assistant": "label"}),
+        ({"frage": "q", "antwort": "a"}, {"user": "frage", "assistant": "antwort"}),
+        ({"reply": "a", "mail": "q"}, {"user": "mail", "assistant": "reply"}),
+        ({"log": [{"from": "human", "value": "q"}], "id": "x"}, {"messages": "log"}),
+        ({"document": "d", "year": 5}, {"text": "document"}),
+        ({"a": "x", "b": "y", "c": "z"}, {}),
+        ({"a": 1, "b": 2}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_mapping_is_suggested_where_no_format_fits(row: dict[str, Any], suggested: dict[str, str]) -> None:
+    assert formats.suggest(row) == suggested
+
+
+def test_a_suggestion_is_part_of_the_problem(problems: Problems) -> None:
+    found = problems("a.jsonl", jsonl([{"input": "q", "target": "a"}] * 3))
+    assert [p.code for p in found] == ["missing_column"]
+    assert "--columns user=input,assistant=target" in found[0].fix
+
+
 def test_a_system_column_leads_a_chat_and_a_blank_system_turn_is_none() -> None:
     turns = _turns(("user", "q"), ("ai", "a"))
     assert _read({**turns, "system": "s"})[0] == ("system", "s")
@@ -76,6 +120,9 @@ def test_chosen_columns() -> None:
     assert _read(row, user="frage", assistant="antwort", system="rolle") == (
         [("system", "s"), ("user", "q"), ("assistant", "a")]
     )
+    row = {"q": "and now?", "a": "now", "extra": "e", "before": [["q", "a"]], "thread": "t"}
+    turns = _read(row, user="q", assistant="a", input="extra", history="before", group="thread")
+    assert turns == [("user", "q"), ("assistant", "a"), ("user", "and now?\ne"), ("assistant", "now")]
     assert _read({"log": _turns(("user", "q"), ("gpt", "a"))["messages"]}, messages="log")[1] == ("assistant", "a")
 
 
@@ -85,6 +132,8 @@ def test_chosen_columns() -> None:
         ({"frage": "a", "assistant": "b"}, "'frage' is not accepted"),
         ({"user": "a"}, "both user and assistant"),
         ({"messages": "a", "user": "b", "assistant": "c"}, "must name either"),
+        ({"text": "a", "messages": "b"}, "must name either"),
+        ({"system": "a"}, "must name either"),
     ],
 )
 def test_bad_column_settings_are_the_users_mistake(load: Load, columns: dict[str, str], message: str) -> None:
@@ -120,6 +169,7 @@ def test_columns_may_be_missing_from_the_first_row(load: Load) -> None:
     ("row", "code"),
     [
         ({"text": "x"}, "missing_column"),
+        ({**chat(1), "images": ["x.png"]}, "unsupported_content"),
         ({"messages": "x"}, "bad_messages"),
         ({"messages": None}, "bad_messages"),
         ({"messages": ["x"]}, "bad_messages"),
@@ -170,8 +220,8 @@ def test_each_bad_alpaca_row_is_refused(problems: Problems, row: dict[str, Any],
 
 
 def test_a_row_without_a_line_is_named_by_its_number(problems: Problems) -> None:
-    document = json.dumps({"data": [chat(1), chat(2), chat(3), {"messages": []}]})
-    found = problems("a.json", document)[0]
+    rows = [{"question": f"q{n}", "answer": "a"} for n in range(3)]
+    found = problems("a.parquet", parquet([*rows, {"question": "q", "answer": ""}]))[0]
     assert found.line is None
     assert "(row 3)" in found.found
 
@@ -201,6 +251,19 @@ def test_reserved_tokens_and_unused_tools_only_warn(load: Load) -> None:
     )
     assert "in 1 rows" in dataset.problems[1].found
     assert len(dataset.conversations) == 6
+
+
+def test_tool_and_image_rows_are_dropped_on_request(load: Load) -> None:
+    rows = [chat(n) for n in range(6)]
+    rows[1]["messages"].insert(1, {"role": "tool", "content": "{}"})
+    rows[2]["images"] = ["a.png"]
+    rows[3]["images"] = []
+    rows[4]["messages"][0]["content"] = [{"type": "image"}]
+    dataset = load("a.jsonl", jsonl(rows), unsupported="drop")
+    assert sorted(c.row for c in dataset.conversations) == [0, 3, 5]
+    assert [(p.code, p.severity, p.found) for p in dataset.problems] == (
+        [("unsupported_content", "warning", "3 rows with tool calls or images")]
+    )
 
 
 def test_every_format_of_the_settings_is_known() -> None:

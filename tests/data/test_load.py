@@ -10,6 +10,7 @@ import pytest
 
 from phi3tune import data
 from phi3tune.config import DatasetConfig, TrainConfig
+from phi3tune.data import hub
 from phi3tune.errors import UserError
 from phi3tune.paths import BUNDLED_DATASETS, Workspace
 from tests.data.conftest import Load, Problems, chat, jsonl
@@ -148,14 +149,89 @@ def test_too_few_rows_to_divide(problems: Problems, rows: list[object]) -> None:
 def test_an_unknown_dataset_is_answered_with_those_there_are(tmp_path: Path, workspace: Workspace) -> None:
     (tmp_path / "up.jsonl").write_text(jsonl([chat(1)]))
     stored = data.store_upload(tmp_path / "up.jsonl", "up.jsonl", workspace)
-    for name in ("nothing", "../nothing", "a\0b", "x" * 5000, "owner/name"):
+    for name in ("nothing", "../nothing", "a\0b", "x" * 5000, "a/b/c", "chats/train.jsonl"):
         with pytest.raises(UserError) as caught:
             _load(name, workspace)
         assert stored in str(caught.value)
         assert "\n" not in str(caught.value)
-    assert "Hub ids are not read" in str(caught.value)
     with pytest.raises(UserError, match="no dataset is given"):
         _load("", workspace)
+
+
+@pytest.mark.parametrize("name", ["owner/name", "owner/name:part", "owner/name@main", "owner/name:part@v1"])
+def test_a_hub_id_is_fetched_when_it_is_no_path(
+    tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked = []
+
+    def fetch(hub_id: str, given: Workspace) -> data.DatasetInfo:
+        asked.append(hub_id)
+        return data.DatasetInfo("name-1", hub_id, "stored", _folder(tmp_path / "fetched", train=[chat(1)]))
+
+    monkeypatch.setattr(hub, "fetch", fetch)
+    assert data.resolve(name, workspace) == ("name-1", tmp_path / "fetched")
+    assert asked == [name]
+    monkeypatch.chdir(tmp_path)
+    _folder(tmp_path / "owner")
+    _folder(tmp_path / "owner" / name.partition("/")[2])
+    assert data.resolve(name, workspace)[1] == tmp_path / name
+    assert asked == [name]
+
+
+def test_files_for_validation_and_test_take_the_place_of_the_parts(tmp_path: Path, workspace: Workspace) -> None:
+    (tmp_path / "main.jsonl").write_text(jsonl([chat(n) for n in range(20)]), encoding="utf-8")
+    folder = _folder(tmp_path / "other", train=[chat(n) for n in range(30, 33)], test=[chat(40)])
+    main = _load(tmp_path / "main.jsonl", workspace)
+    both = {"validation_file": str(folder / "train.jsonl"), "test_file": str(folder)}
+    dataset = _load(tmp_path / "main.jsonl", workspace, **both)
+    assert {part: {c.file for c in rows} for part, rows in dataset.parts.items()} == {
+        "train": {"main.jsonl"},
+        "validation": {"train.jsonl"},
+        "test": {"test.jsonl"},
+    }
+    assert {part: len(rows) for part, rows in dataset.parts.items()} == {"train": 20, "validation": 3, "test": 1}
+    assert dataset.sha256 != main.sha256 == dataset.own_sha256
+    replaced = _load(folder, workspace, test_file=str(tmp_path / "main.jsonl"), validation_share=0.0)
+    assert {part: len(rows) for part, rows in replaced.parts.items()} == {"train": 3, "validation": 0, "test": 20}
+
+
+def test_files_of_the_same_name_are_told_apart(tmp_path: Path, workspace: Workspace) -> None:
+    for name, rows in (("one", range(20)), ("two", range(30, 33))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(jsonl([chat(n) for n in rows]) + "{", encoding="utf-8")
+    config = DatasetConfig(dataset=str(tmp_path / "one/a.jsonl"), test_file=str(tmp_path / "two/a.jsonl"))
+    source = data.Source(config, workspace)
+    assert {row.file for _, row in source.read()} == {"a.jsonl", "test/a.jsonl"}
+    assert [(p.file, p.line) for p in source.log.errors] == [("a.jsonl", 21), ("test/a.jsonl", 4)]
+
+
+def test_a_division_is_taken_over_beside_a_file_for_one_part(load: Load, tmp_path: Path, workspace: Workspace) -> None:
+    saved = load("a.jsonl", jsonl([chat(n) for n in range(60)]), split_seed=99).record()
+    (tmp_path / "test.jsonl").write_text(jsonl([chat(n) for n in range(70, 73)]), encoding="utf-8")
+    config = DatasetConfig(dataset=str(tmp_path / "a.jsonl"), test_file=str(tmp_path / "test.jsonl"))
+    dataset = data.load(config, workspace, saved=saved)
+    assert [[c.file, c.row] for c in dataset.parts["train"]] == saved["split"]["train"]
+    assert [(c.file, c.row) for c in dataset.parts["test"]] == [("test.jsonl", n) for n in range(3)]
+
+
+def test_a_file_that_may_not_be_read_is_the_users_mistake(tmp_path: Path, workspace: Workspace) -> None:
+    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "locked.jsonl").mkdir()
+    with pytest.raises(UserError, match="does not exist"):
+        _load(tmp_path / "a.jsonl", workspace, test_file="nothing")
+    with pytest.raises(UserError, match="is a folder without test"):
+        _load(tmp_path / "a.jsonl", workspace, test_file=str(tmp_path / "locked.jsonl"))
+
+
+def test_groups_are_read_from_columns_that_name_conversations(load: Load, tmp_path: Path) -> None:
+    rows = [{**chat(n), "id": n, "thread_id": n // 3 if n else None} for n in range(9)]
+    dataset = load("a.jsonl", jsonl(rows))
+    assert dataset.mapping == {"messages": "messages", "group": "thread_id"}
+    assert {c.row: c.group for c in dataset.conversations} == {0: None, **{n: str(n // 3) for n in range(1, 9)}}
+    plain = [{**chat(n), "id": "x"} for n in range(9)]
+    assert {c.group for c in load("b.jsonl", jsonl(plain)).conversations} == {None}
+    chosen = load("b.jsonl", jsonl(plain), columns={"group": "id"}, validation_share=0.0, test_share=0.0)
+    assert (chosen.format, {c.group for c in chosen.conversations}) == ("messages", {"x"})
 
 
 def test_a_path_wins_over_a_stored_id(tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

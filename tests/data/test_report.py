@@ -55,12 +55,23 @@ def test_counts_are_those_of_the_examples(load: Load, renderer: Renderer) -> Non
     assert [p.code for p in found.problems] == ["row_too_long"]
 
 
-def test_rows_with_nothing_left_to_learn_are_named(load: Load, renderer: Renderer) -> None:
+def _check(path: Path, workspace: Workspace, renderer: Renderer | None, **settings: Any) -> dict[str, Any]:
+    return data.check(TrainConfig(dataset=str(path), **settings), workspace, renderer)
+
+
+def test_what_cutting_takes_is_counted_and_named(tmp_path: Path, workspace: Workspace, renderer: Renderer) -> None:
     rows = [chat(n) for n in range(20)]
     rows[4], rows[9] = _long(4, 100, question=True), _long(9, 100)
-    found = data.report(load("a.jsonl", jsonl(rows)), renderer, 50)
-    assert (found.truncated_rows, found.unlearnable_rows) == (2, 1)
-    assert {f.code: f.rows for f in found.findings} == {"row_too_long": [4, 9], "no_target_left": [4]}
+    path = tmp_path / "a.jsonl"
+    path.write_text(jsonl(rows))
+    found = _check(path, workspace, renderer, max_length=50)
+    assert (found["truncated_rows"], found["cut_answers"], found["unlearnable_rows"]) == (2, 2, 1)
+    assert {f["code"]: f["rows"] for f in found["findings"]} == {"row_too_long": [4, 9], "no_target_left": [4]}
+    examples = [renderer.training_example(row["messages"], 50) for row in rows]
+    assert found["tokens"]["total"] == sum(len(e.input_ids) for e in examples)
+    assert found["tokens"]["trained"] == sum(e.trained for e in examples)
+    assert found["trained_share"] == found["tokens"]["trained"] / found["tokens"]["total"]
+    assert [p["code"] for p in found["problems"]] == ["row_too_long"]
 
 
 def test_check_tells_all_and_raises_nothing(tmp_path: Path, workspace: Workspace, renderer: Renderer) -> None:
@@ -70,7 +81,7 @@ def test_check_tells_all_and_raises_nothing(tmp_path: Path, workspace: Workspace
     rows[7] = {"messages": []}
     path = tmp_path / "a.jsonl"
     path.write_text(jsonl(rows))
-    found = data.check(DatasetConfig(dataset=str(path)), workspace, renderer)
+    found = _check(path, workspace, renderer)
     assert json.loads(json.dumps(found)) == found
     assert (found["rows"], found["format"], found["mapping"]) == (11, "messages", {"messages": "messages"})
     keys = {"code", "severity", "file", "line", "column", "found", "expected", "fix"}
@@ -78,8 +89,37 @@ def test_check_tells_all_and_raises_nothing(tmp_path: Path, workspace: Workspace
     assert [(p["code"], p["severity"]) for p in found["problems"]] == (
         [("bad_messages", "error"), ("reserved_token", "warning"), ("duplicate_rows", "warning")]
     )
-    assert [(f["code"], f["rows"]) for f in found["findings"]] == [("reserved_token", [5]), ("duplicate_rows", [2, 3])]
+    assert [(f["code"], f["rows"], f["groups"]) for f in found["findings"]] == [
+        ("reserved_token", [5], []),
+        ("duplicate_rows", [2, 3], [[["a.jsonl", 2], ["a.jsonl", 3]]]),
+    ]
     assert set(found["tokens"]) == {"total", "trained", "mean", "median", "p95", "max"}
+
+
+def test_statistics(tmp_path: Path, workspace: Workspace, renderer: Renderer) -> None:
+    rows = [chat(n) for n in range(40)]
+    for number, row in enumerate(rows):
+        row["messages"][1]["content"] = "good" if number % 4 else "bad"
+    path = tmp_path / "a.jsonl"
+    path.write_text(jsonl(rows))
+    found = _check(path, workspace, renderer)
+    assert found["parts"] == {"train": 32, "validation": 4, "test": 4}
+    assert found["turns"] == {"mean": 2.0, "max": 2}
+    assert found["answers"] == [{"text": "good", "rows": 30}, {"text": "bad", "rows": 10}]
+    assert found["labels"] == [
+        {"label": "good", "train": 24, "validation": 3, "test": 3},
+        {"label": "bad", "train": 8, "validation": 1, "test": 1},
+    ]
+    assert found["languages_sampled"] == 40
+    assert found["languages"][0]["code"] == "en"
+    assert sum(language["rows"] for language in found["languages"]) == 40
+    assert (found["columns"], found["suggested_mapping"]) == (["messages"], {})
+
+
+def test_answers_of_many_kinds_are_no_labels(tmp_path: Path, workspace: Workspace) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(jsonl([chat(n) for n in range(40)]))
+    assert _check(path, workspace, None)["labels"] is None
 
 
 def test_check_needs_no_model(tmp_path: Path, workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from phi3tune.engines import models
-from phi3tune.engines.models import list_models, resolve, verify, whole_weights
+from phi3tune.engines.models import buildable, list_models, resolve, verify, whole_weights
 from phi3tune.errors import UserError
 from phi3tune.paths import PACKAGE, Workspace, write_manifest
 
@@ -163,7 +163,7 @@ def test_whole_weights(base: Path, workspace: Workspace) -> None:
         ("", "does not exist"),
         ("a\0b", "does not exist"),
         ("x" * 5000, "does not exist"),
-        ("http://localhost:1/v1", "does not exist"),
+        ("ftp://localhost/v1", "is not accepted"),
         ("owner/..", "does not exist"),
     ],
 )
@@ -321,3 +321,17 @@ def test_verify(base: Path, workspace: Workspace) -> None:
     with pytest.raises(UserError, match=r"adapter_model\.safetensors was altered"):
         verify(ref)
     verify(resolve(str(base), workspace))  # somebody else's folder has no manifest to hold it to
+
+
+def test_endpoint_is_no_model_of_this_machine(workspace: Workspace) -> None:
+    ref = resolve("https://host.example/v1#lamp", workspace)
+    assert (ref.ref, ref.label, ref.kind, ref.folder) == ("https://host.example/v1#lamp", "lamp", "remote", None)
+    for use in (
+        lambda: ref.base,
+        lambda: verify(ref),
+        lambda: whole_weights(ref, workspace),
+        lambda: buildable(ref.ref, "merged", workspace),
+        lambda: buildable(ref.ref, "onnx", workspace),
+    ):
+        with pytest.raises(UserError, match="is an endpoint, whose weights are elsewhere"):
+            use()

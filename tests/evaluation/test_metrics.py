@@ -1,84 +1,126 @@
 from __future__ import annotations
 
-import math
+import json
 from pathlib import Path
+from typing import Any, get_args
 
-import numpy as np
 import pytest
-import torch
 
-from phi3tune.chat import Message, Renderer
-from phi3tune.evaluation.metrics import TokenScore, exact_match, mean, token_f1
+from phi3tune.config import EvalConfig, Metric
+from phi3tune.data import Conversation
+from phi3tune.errors import UserError
+from phi3tune.evaluation.metrics import METRICS, Plan, plan
+
+SCHEMA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
+
+
+def rows(*references: str) -> list[Conversation]:
+    return [
+        Conversation(
+            ({"role": "user", "content": f"Row {number}?"}, {"role": "assistant", "content": reference}), number, "f"
+        )
+        for number, reference in enumerate(references)
+    ]
+
+
+def planned(*references: str, labels: tuple[str, ...] | None = None, **settings: Any) -> Plan:
+    return plan(EvalConfig(**settings), rows(*references), labels)
+
+
+def names(found: Plan) -> set[str]:
+    return {metric.name for metric in found.metrics}
+
+
+FREE = tuple(f"This is the long and free answer to question {number}." for number in range(10))
 
 
 @pytest.mark.parametrize(
-    ("answer", "reference", "expected"),
+    ("references", "primary"),
     [
-        ("The lamp is red.", "a red lamp", 2 * (2 / 3) * 1 / (2 / 3 + 1)),  # lamp is red | red lamp
-        ("blue", "red", 0.0),
-        ("Red! Red!", "red", 2 * (1 / 2) * 1 / (1 / 2 + 1)),  # a word counts as often as the reference has it
-        ("the lamp", "lamp.", 1.0),
-        ("", "", 1.0),
-        ("The.", "an", 1.0),  # no word left on either side
-        ("", "red", 0.0),
-        ("theory and another", "theory and another", 1.0),  # articles inside words stay
+        (FREE, "token_f1"),
+        (FREE[:1] * 10, "exact_match"),  # few answers
+        (("Clockwise.", "Red, and no other.", "Off", *FREE[:2]), "exact_match"),  # short ones
+        (tuple(f"{number} and one, of course.\n#### {number + 1}" for number in range(10)), "numeric_match"),
+    ],
+    ids=["free", "few", "short", "numbers"],
+)
+def test_primary_metric_comes_from_the_references(references: tuple[str, ...], primary: str) -> None:
+    assert planned(*references).primary.name == primary
+
+
+def test_labels_come_first() -> None:
+    found = planned("yes", "no", labels=("no", "yes"))
+    assert found.primary.name == "accuracy"
+    assert [metric.name for metric in found.metrics][:3] == ["accuracy", "macro_f1", "exact_match"]
+    assert planned("yes", "no", labels=("no", "yes"), metric="token_f1").primary.name == "token_f1"
+
+
+def test_only_what_applies_is_shown() -> None:
+    special = {"accuracy", "macro_f1", "numeric_match", "pattern_match", "json_valid", "json_schema_valid"}
+    assert names(planned(*FREE)) == set(METRICS) - special
+    assert "numeric_match" in names(planned(*FREE, metric="numeric_match"))
+    assert "pattern_match" in names(planned(*FREE, pattern="free"))
+    assert "json_valid" in names(planned('{"a": 1}', "[1]"))
+    assert "json_valid" not in names(planned("42", "17"))
+    assert "json_valid" in names(planned(*FREE, metric="json_valid"))
+
+
+def test_every_metric_of_the_settings_is_known() -> None:
+    assert set(get_args(Metric)) - {"auto"} <= set(METRICS)
+
+
+def test_plain_text_is_only_scored() -> None:
+    text = [Conversation(({"role": "text", "content": "Once upon a time."},), 0, "f")]
+    found = plan(EvalConfig(), text, None)
+    assert names(found) == {"perplexity", "token_accuracy"}
+    assert found.primary.name == "perplexity"
+    assert plan(EvalConfig(metric="token_accuracy"), text, None).primary.name == "token_accuracy"
+    with pytest.raises(UserError, match="plain text is only scored"):
+        plan(EvalConfig(metric="exact_match"), text, None)
+
+
+def test_values_of_an_answer() -> None:
+    asked = planned(*FREE, pattern="is the", metric="numeric_match")
+    found = asked.values("This is the ANSWER 3", "this is the answer 3.0")
+    assert (found["exact_match"], found["pattern_match"], found["numeric_match"]) == (0.0, 1.0, 1.0)
+    text = {"exact_match", "exact_match_normalised", "token_f1", "rouge_l"}
+    assert found.keys() == {*text, "numeric_match", "pattern_match"}
+
+
+def test_json_schema(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps(SCHEMA))
+    found = planned('{"name": "a"}', json_schema=str(path), metric="json_schema_valid")
+    assert found.primary.name == "json_schema_valid"
+    said = {'{"name": "b"}': (1.0, 1.0), '{"name": 3}': (1.0, 0.0), '{"name": "b"': (0.0, 0.0)}
+    for answer, expected in said.items():
+        values = found.values(answer, '{"name": "a"}')
+        assert (values["json_valid"], values["json_schema_valid"]) == expected
+
+
+def test_a_schema_fetches_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(json.dumps({"$ref": "https://host.example/schema.json"}))
+    with pytest.raises(UserError, match="which is not in its file"):
+        planned("{}", json_schema=str(path)).values("{}", "{}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"metric": "accuracy"}, "no labels"),
+        ({"metric": "pattern_match"}, "needs --pattern"),
+        ({"metric": "json_schema_valid"}, "needs --json-schema"),
+        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": "order ([0-9]+)"}, "found in none"),
+        ({"json_schema": "missing.json"}, "cannot be read"),
+        ({"json_schema": "broken"}, "is not JSON"),
+        ({"json_schema": "wrong"}, "is not a JSON schema"),
     ],
 )
-def test_token_f1_against_hand_computed_values(answer: str, reference: str, expected: float) -> None:
-    assert token_f1(answer, reference) == pytest.approx(expected)
-
-
-def test_exact_match_is_raw_text() -> None:
-    assert exact_match(" Red.\n", "Red.")
-    assert not exact_match("red.", "Red.")
-    assert not exact_match("Red", "Red.")
-
-
-def test_perplexity_and_token_accuracy_agree_with_transformers(tiny_model: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    renderer = Renderer.load(tiny_model)
-    chat: list[Message] = [
-        {"role": "user", "content": "Which way is north?"},
-        {"role": "assistant", "content": "Where moss grows."},
-        {"role": "user", "content": "And south?"},
-        {"role": "assistant", "content": "The other way, my friend."},
-    ]
-    examples = [renderer.training_example(chat), renderer.training_example(chat[:2])]
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    score, losses, weights = TokenScore(), [], []
-    for example in examples:
-        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
-        with torch.no_grad():
-            output = model(ids, labels=labels)
-        logprobs = output.logits[0, :-1].log_softmax(-1)
-        argmax = logprobs.argmax(-1)
-        score.add(example, logprobs.gather(1, ids[0, 1:, None])[:, 0].numpy(), argmax.numpy())
-        losses.append(output.loss.item())
-        weights.append(example.trained)
-    loss = sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
-    assert score.tokens == sum(weights)
-    assert score.perplexity == pytest.approx(math.exp(loss), rel=1e-4)
-
-
-def test_token_accuracy_counts_first_choices(tiny_model: Path) -> None:
-    renderer = Renderer.load(tiny_model)
-    example = renderer.training_example(
-        [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "It is 0."}]
-    )
-    right = np.array(example.input_ids[1:])
-    argmax = right.copy()
-    first_trained = next(i for i, label in enumerate(example.labels[1:]) if label >= 0)
-    argmax[first_trained] += 1
-    argmax[0] += 1  # part of the prompt: does not count
-    score = TokenScore()
-    score.add(example, np.full(len(right), -0.5, dtype=np.float32), argmax)
-    assert score.tokens == example.trained == 7
-    assert score.accuracy == pytest.approx(6 / 7)
-    assert score.perplexity == pytest.approx(math.exp(0.5))
-
-
-def test_nothing_to_score_is_none_not_zero() -> None:
-    assert TokenScore().perplexity is None
-    assert TokenScore().accuracy is None
-    assert mean([]) is None
+def test_mistakes(settings: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("broken").write_text("{")
+    Path("wrong").write_text('{"type": 3}')
+    with pytest.raises(UserError, match=told):
+        planned(*FREE, **settings)

@@ -15,7 +15,7 @@ from phi3tune.data import load
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
 from phi3tune.evaluation import evaluate, load_report, rows
-from phi3tune.evaluation.metrics import token_f1
+from phi3tune.evaluation.text import token_f1
 from phi3tune.events import Notice, Progress
 from phi3tune.paths import Workspace, write_json
 from tests.fake_runs import chats, finished_run, lora_adapter
@@ -219,11 +219,11 @@ def test_base_and_its_runs_load_the_weights_once(
     assert len(set(scores)) == 3  # `one` and `two` have the same adapter
 
 
-def test_stop_writes_nothing(tiny_model: Path, tmp_path: Path, run_evaluation: Evaluate) -> None:
+def test_stop_writes_no_report(tiny_model: Path, tmp_path: Path, run_evaluation: Evaluate) -> None:
     reporter = RecordingReporter(stop_when=lambda event: True)
     path = chats(tmp_path / "chats.jsonl", 40)
     assert run_evaluation([str(tiny_model)], path, reporter=reporter) == {"status": "stopped"}
-    assert not (tmp_path / "report").exists()
+    assert [file.name for file in (tmp_path / "report").iterdir()] == ["answers-0.jsonl"]
     with pytest.raises(UserError, match=r"report\.json"):
         load_report(tmp_path / "report")
 
@@ -247,9 +247,24 @@ def test_mistakes(
 
 
 def test_report_of_another_schema_is_refused(tmp_path: Path) -> None:
-    write_json(tmp_path / "report.json", {"schema": 2})
-    with pytest.raises(UserError, match="schema 2"):
+    write_json(tmp_path / "report.json", {"schema": 3})
+    with pytest.raises(UserError, match="schema 3"):
         load_report(tmp_path)
+
+
+def test_report_of_schema_1_is_still_read(tmp_path: Path) -> None:
+    metrics = {"exact_match": 1.0, "token_f1": 1.0, "perplexity": 2.0, "token_accuracy": 0.5}
+    entry = {"model": "m", "label": "m", "metrics": metrics, "reasons": {}, "counts": {}, "seconds": {}, "engine": {}}
+    old = {"schema": 1, "dataset": {"name": "d"}, "split": "test", "rows": 1, "left_out": 0, "models": [entry]}
+    write_json(tmp_path / "report.json", old)
+    answer = {"model": "m", "answer": "Yes.", "finish_reason": "stop", "reason": None, "exact_match": True}
+    row = {"file": "f", "row": 0, "prompt": [], "reference": "Yes.", "answers": [{**answer, "token_f1": 1.0}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    report = load_report(tmp_path)
+    assert (report["schema"], report["metric"], report["comparisons"]) == (2, "exact_match", [])
+    assert [metric["name"] for metric in report["metrics"]] == list(metrics)
+    assert report["models"][0]["metrics"] == metrics
+    assert rows(tmp_path)[0]["answers"][0]["metrics"] == {"exact_match": 1.0, "token_f1": 1.0}
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ def named(updates: dict[Any, Any]) -> dict[str, Any]:
 
 
 def tick(page: Page, cursor: Any, run: object = None, smoothing: object = 0.0) -> dict[str, Any]:
-    return named(page.tick(cursor, run, smoothing, None, None))
+    return named(page.tick(cursor, run, smoothing, None, None, None))
 
 
 def test_no_handler_is_listed_as_an_api(demo: gr.Blocks) -> None:
@@ -134,9 +134,12 @@ def test_no_handler_opens_a_path_that_a_client_names(demo: gr.Blocks, tmp_path: 
         if fn.fn is None or fn.name == "store":  # an upload: Gradio itself lets only its own uploads through
             continue
         given = [deepcopy(part.value) if isinstance(part, gr.State) else str(canary) for part in fn.inputs]
-        event = [gr.EventData(None, {"run": str(canary)})] if fn.name == "chosen" else []
+        parameters = list(inspect.signature(fn.fn).parameters)
+        if "event" in parameters:
+            event = gr.EventData(None, {"run": str(canary), "place": str(canary)})
+            given.insert(parameters.index("event"), event)
         try:
-            results = outputs_of(fn.fn(*given, *event))
+            results = outputs_of(fn.fn(*given))
         except gr.Error as error:
             results = [error.message]
         called += 1

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from phi3tune import data
 from phi3tune.chat import Renderer
-from phi3tune.config import DatasetConfig
+from phi3tune.config import DatasetConfig, TrainConfig
 from phi3tune.data import Problem
 from phi3tune.paths import Workspace
 from phi3tune.ui import render_data
@@ -37,16 +38,20 @@ def renderer() -> Renderer:
     return Renderer.load(TOKENIZER)
 
 
-def test_summary_counts_rows_and_tokens(dataset: data.Dataset, renderer: Renderer) -> None:
-    report = data.report(dataset, renderer, 1024)
-    html = render_data.summary(report)
-    for text in ("<b>16</b><span>train rows", "<b>2</b><span>test rows", f"{report.tokens.trained:,}", "none"):
+def audit(dataset: data.Dataset, renderer: Renderer, workspace: Workspace, max_length: int) -> dict[str, Any]:
+    return data.check(TrainConfig(dataset=dataset.source, max_length=max_length), workspace, renderer)
+
+
+def test_summary_counts_rows_and_tokens(dataset: data.Dataset, renderer: Renderer, workspace: Workspace) -> None:
+    found = audit(dataset, renderer, workspace, 1024)
+    html = render_data.summary(found)
+    for text in ("<b>16</b><span>train rows", "<b>2</b><span>test rows", f"{found['tokens']['trained']:,}", "messages"):
         assert text in html
 
 
-def test_summary_tells_what_is_cut(dataset: data.Dataset, renderer: Renderer) -> None:
-    html = render_data.summary(data.report(dataset, renderer, 8))
-    assert "20 rows longer than 8 tokens will be cut." in html
+def test_summary_tells_what_is_cut(dataset: data.Dataset, renderer: Renderer, workspace: Workspace) -> None:
+    html = render_data.summary(audit(dataset, renderer, workspace, 8))
+    assert "20 rows longer than 8 tokens will be cut; 20 answers among them lose their end." in html
     assert "20 rows would have no answer left after cutting." in html
 
 
@@ -68,14 +73,25 @@ def test_tokens_colour_what_is_learned_and_strike_what_is_cut(dataset: data.Data
     assert f"{example.trained - 2:,} of them learned" in cut
 
 
-def test_lengths_mark_what_is_cut(dataset: data.Dataset, renderer: Renderer) -> None:
-    assert "pt-over" not in render_data.lengths(data.report(dataset, renderer, 1024))
-    assert "pt-over" in render_data.lengths(data.report(dataset, renderer, 8))
+def test_lengths_mark_what_is_cut(dataset: data.Dataset, renderer: Renderer, workspace: Workspace) -> None:
+    assert "pt-over" not in render_data.lengths(audit(dataset, renderer, workspace, 1024))
+    assert "pt-over" in render_data.lengths(audit(dataset, renderer, workspace, 8))
+
+
+def test_statistics_tell_turns_languages_labels_and_answers(
+    dataset: data.Dataset, renderer: Renderer, workspace: Workspace
+) -> None:
+    found = audit(dataset, renderer, workspace, 1024)
+    found["labels"] = [{"label": ATTACK, "train": 16, "validation": 2, "test": 2}]
+    html = render_data.statistics(found)
+    for text in ("turns at most", "of the tokens are learned", "Yes, it is.", "every label"):
+        assert text in html
+    assert "<img" not in html
 
 
 def test_problems_are_told_with_place_and_fix() -> None:
     problem = Problem(code="bad_role", file=ATTACK, line=1204, found=ATTACK, expected="user", fix="correct the role")
-    html = render_data.problems([problem] * (render_data.PROBLEMS_SHOWN + 2))
+    html = render_data.problems([problem.model_dump()] * (render_data.PROBLEMS_SHOWN + 2))
     for text in ("bad_role", "1,204", "correct the role", "2 more problems not shown."):
         assert text in html
     assert "<img" not in html

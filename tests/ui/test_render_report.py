@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+import json
 
 import pytest
 
@@ -9,106 +9,87 @@ from phi3tune.paths import Workspace, write_json, write_text
 from phi3tune.ui import render_report
 from phi3tune.ui.render_report import Report
 
+from . import reports
 from .conftest import MakeJob
-
-ATTACK = "<img src=x onerror=alert(1)>"
-
-
-def model(name: str, **metrics: float | None) -> dict[str, Any]:
-    every = {"exact_match": 0.0, "token_f1": 0.1, "perplexity": 900.0, "token_accuracy": 0.2, **metrics}
-    counts = {"exact_match": 4, "token_f1": 4, "perplexity": 1167, "token_accuracy": 1167}
-    reasons = {key: f"cannot {ATTACK}" for key, value in every.items() if value is None}
-    return {"model": name, "label": name, "metrics": every, "counts": counts, "reasons": reasons}
-
-
-def row(number: int, *answers: tuple[str | None, bool]) -> dict[str, Any]:
-    said = [{"answer": text, "exact_match": right, "reason": "too long"} for text, right in answers]
-    prompt = [{"role": "user", "content": f"{ATTACK} {number}"}]
-    return {"row": number, "prompt": prompt, "reference": ATTACK, "answers": said}
+from .reports import ATTACK
 
 
 @pytest.fixture
 def report() -> Report:
-    rows = [
-        row(0, ("no", False), ("yes", True)),
-        row(1, ("yes", True), (ATTACK, False)),
-        row(2, (None, False), ("", False)),
-        row(3, ("yes", True), ("yes", True)),
-    ]
-    found = {
-        "models": [model("phi3-nano"), model("lamp", exact_match=0.863, perplexity=1.2)],
-        "rows": 160,
-        "split": "test",
-        "dataset": {"name": "lantern-support"},
-        "left_out": 2,
-    }
-    return Report(found, rows)
+    return reports.make()
 
 
-def test_verdict_is_one_sentence_with_the_count(report: Report) -> None:
+def test_verdict_is_the_sentence_of_each_comparison(report: Report) -> None:
     text = render_report.verdict(report)
-    assert "lamp is better than phi3-nano: exact match 0.0 % → 86.3 % on 160 rows." in text
-    assert "lantern-support, test part; 2 rows left out" in text
+    assert "lamp is better than phi3-nano: exact match +86.3 points &lt;img" in text
+    assert "lantern-support, test part, 160 rows; 2 rows left out" in text
+    assert "pt-verdict-good" in text and "<img" not in text
 
 
-def test_verdict_says_which_way(report: Report) -> None:
-    report.report["models"].reverse()
-    assert "phi3-nano is worse than lamp: exact match 86.3 % → 0.0 % on 160 rows." in render_report.verdict(report)
-
-
-def test_verdict_of_equals_turns_to_the_perplexity(report: Report) -> None:
-    report.report["models"][1]["metrics"]["exact_match"] = 0.0
-    assert "the same exact match, 0.0 % on 160 rows; perplexity 900 → 1.20." in render_report.verdict(report)
+@pytest.mark.parametrize(("verdict", "tone"), [("worse", "bad"), ("undecided", "info")])
+def test_verdict_has_the_tone_of_what_it_says(report: Report, verdict: str, tone: str) -> None:
+    report.report["comparisons"][0]["verdict"] = verdict
+    assert f"pt-verdict-{tone}" in render_report.verdict(report)
 
 
 def test_verdict_of_one_model_and_of_none(report: Report) -> None:
-    report.report["models"].pop()
-    assert "phi3-nano: exact match 0.0 % on 160 rows." in render_report.verdict(report)
+    report.report["models"].pop(0)
+    report.report["comparisons"] = []
+    assert "lamp: Exact match 86.3 % (95 % interval 79.0 to 90.0 %), 160 rows." in render_report.verdict(report)
     assert "press Evaluate" in render_report.verdict(None)
+
+
+def test_no_verdict_where_no_rows_were_answered(report: Report) -> None:
+    report.report["dataset"] = None
+    assert render_report.verdict(report) == ""
 
 
 def test_table_marks_the_best_and_names_what_was_counted(report: Report) -> None:
     report.report["models"][0]["metrics"]["token_accuracy"] = None
     report.report["models"][0]["reasons"]["token_accuracy"] = f"cannot {ATTACK}"
     html = render_report.metrics(report)
-    assert '<span class="pt-best">86.3 %</span>' in html
-    assert '<span class="pt-best">1.20</span>' in html
-    assert '<span class="pt-best">20.0 %</span>' not in html, "one value alone is not the best"
+    assert "<b class=pt-best>86.3 %</b>" in html
+    assert "<b class=pt-best>1.20</b>" in html
+    assert "<b class=pt-best>20.0 %</b>" not in html, "one value alone is not the best"
+    assert "79.0 to 90.0 %" in html and "0.034 s" in html
     assert "1,167 tokens" in html
     assert 'title="cannot &lt;img' in html
     assert "<img" not in html
 
 
-@pytest.mark.parametrize(
-    ("keep", "numbers"),
-    [("all", [1, 2, 3, 4]), ("fixed", [1]), ("broken", [2]), ("both wrong", [3]), ("differ", [1, 2, 3])],
-)
-def test_filters(report: Report, keep: str, numbers: list[int]) -> None:
-    html = render_report.rows(report, keep)
-    assert f"{len(numbers)} of 4 rows" in html
-    assert [f'<td class="num">{number}</td>' in html for number in (1, 2, 3, 4)] == [n in numbers for n in (1, 2, 3, 4)]
-    assert "<img" not in html
+def test_charts_draw_a_bar_and_a_whisker_for_each_model(report: Report) -> None:
+    html = render_report.charts(report)
+    assert html.count("<figure") == 3, "seconds are no chart"
+    assert "width:86.3%" in html and "left:79.0%;width:11.0%" in html
+    assert 'aria-label="Exact match: phi3-nano 0.0 %; lamp 86.3 %"' in html
 
 
-def test_rows_without_an_answer_say_why(report: Report) -> None:
-    html = render_report.rows(report, "both wrong")
-    assert "no answer: too long" in html
-    assert "no text" in html
+def test_labels_show_classes_worst_first_and_the_confusion(report: Report) -> None:
+    classes = [
+        {"label": name, "precision": f1, "recall": f1, "f1": f1, "support": 10}
+        for name, f1 in (("yes", 0.9), (ATTACK, 0.1))
+    ]
+    matrix = {"labels": ["yes", ATTACK], "matrix": [[9, 1], [8, 2]]}
+    report.report["models"][1]["labels"] = {"per_class": classes, "confusion": matrix}
+    html = render_report.labels(report)
+    assert html.index("&lt;img") < html.index("90.0 %")
+    assert "--heat:25%" in html and "<img" not in html
+    assert render_report.labels(None) == ""
 
 
 def test_report_is_read_once_it_is_complete(make_job: MakeJob, workspace: Workspace, report: Report) -> None:
     folder = workspace.runs / "lamp" / "eval" / "test-eval-1"
     job = make_job(folder, EvalConfig(dataset="lantern-support"), state="running", pid=1)
     assert render_report.read(job) is None
-    write_text(folder / "rows.jsonl", '{"row": 0}\n')
-    write_json(folder / "report.json", {"schema": 1, **report.report})
+    write_text(folder / "rows.jsonl", json.dumps(report.rows[0]) + "\n")
+    write_json(folder / "report.json", report.report)
     found = render_report.read(job)
     assert found is not None
-    assert (found.models, found.rows) == (["phi3-nano", "lamp"], [{"row": 0}])
+    assert found.models == ["phi3-nano", "lamp"] and found.rows == report.rows[:1]
 
 
 @pytest.mark.parametrize(
-    ("state", "text"), [("queued", "progressbar"), ("failed", "Failed: because &lt;b&gt;."), ("stopped", "Stopped")]
+    ("state", "text"), [("queued", "progressbar"), ("failed", "Failed: because &lt;b&gt;."), ("stopped", "Continue")]
 )
 def test_status_of_an_evaluation(make_job: MakeJob, workspace: Workspace, state: str, text: str) -> None:
     config = EvalConfig(dataset="lantern-support")

@@ -1,0 +1,1 @@
+"""What is wrong with the rows of a dataset: one file for each kind of finding."""
