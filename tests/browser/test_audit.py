@@ -59,7 +59,7 @@ def test_findings_open_their_rows_and_can_be_left_out(visit: Visit, tmp_path: Pa
     path = tmp_path / "<img src=x onerror=alert(1)>.jsonl"
     path.write_text(lines(rows))
     upload(page, path)
-    expect(page.locator("#data-findings")).to_contain_text("Placeholders", timeout=30_000)
+    expect(page.locator("#data-mend")).to_be_visible(timeout=30_000)
     show(page, "Findings")
     for title in ("Exact duplicates", "Placeholders left in", "Card numbers"):
         expect(page.locator("#data-findings")).to_contain_text(title)

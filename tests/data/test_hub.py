@@ -311,6 +311,7 @@ def test_files_that_do_not_go_together(serve: Serve, workspace: Workspace, files
     assert not list(workspace.datasets.glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds to the memory limit")
 def test_a_file_that_takes_too_much_memory_is_refused(tmp_path: Path) -> None:
     """One value of 64 MiB, packed to a few bytes; it is read in a process of its own."""

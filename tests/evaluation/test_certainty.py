@@ -97,6 +97,7 @@ def test_rows_needed_would_be_enough_eight_times_in_ten() -> None:
     assert rows_needed(1e-12, drawn, rows) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

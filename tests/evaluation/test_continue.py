@@ -17,6 +17,8 @@ from phi3tune.paths import Workspace
 from tests.fake_runs import chats
 from tests.fakes import RecordingReporter, tiny_phi3
 
+pytestmark = pytest.mark.slow
+
 TIMINGS = {"answer_seconds", "first_token_seconds", "seconds", "path"}
 Start = Callable[..., dict[str, Any]]
 
