@@ -32,12 +32,14 @@ _LIST_ITEM = re.compile(r"^\s*(?:[-*•]|\d+[.)]|#|\||>|[\w ]{1,30}:)")
 _PART_ZIPF = {1: 7.0, 2: 5.9, 3: 4.6}
 _LONG_PART_ZIPF = 3.0
 _UNKNOWN_JOINT, _KNOWN_JOINT = -2.2, 2.2
+_SELDOM_WORD, _SELDOM_JOINT = 2.0, 1.8  # what few write is rather a slip than a word
 _SPLIT_SURE, _SPLIT, _SPLIT_ODD = 4.6, 3.8, 3.3
 _RARE = 3.6
 _WHOLE, _WHOLE_LENGTH = 2.3, 5
 _SHORTEST_JOINT, _LONGEST_JOINT = 4, 24
 _SHORT_WORD = 5.5
 _CACHED = 500_000
+_KNOWN_WORD, _ENGLISH_DATASET = 3.0, 0.8
 _LETTER, _NAMED_LETTER = 4.0, 6.0
 _COMMON, _FREQUENT = 4.3, 4.8
 _PROSE_WORDS = 8
@@ -72,6 +74,7 @@ class Speller:
         self._suspects: list[_Suspect] = []
         self._endings: dict[_Line, list[_Suspect]] = {"long": [], "short": [], "item": []}
         self._answers: Counter[_Line] = Counter()
+        self._english = 0
 
     def zipf(self, word: str) -> float:
         """The frequency of a word; of letters as parts of words, and not as what is left of "it's"."""
@@ -96,7 +99,9 @@ class Speller:
         ending = answer[-1:].isalpha()
         line = _last_line(answer)
         self._answers[line] += 1
-        if not (joints or splits or sentence or ending) or not _is_english(distinct):
+        english = _is_english(distinct)
+        self._english += english
+        if not (joints or splits or sentence or ending) or not (english or self._is_english_here(distinct)):
             return
         if ending:
             self._look_at_end(place, answer, line)
@@ -120,7 +125,8 @@ class Speller:
         """The words that a joint consists of; empty where it is a word of its own."""
         best, score = self._best_parts(word)
         own = max(self.zipf(word), self.zipf(word[:-1]) if word.endswith("s") else 0.0)
-        needed = _UNKNOWN_JOINT if own == 0 else max(own + _KNOWN_JOINT, 0.5)
+        more = _SELDOM_JOINT if own < _SELDOM_WORD else _KNOWN_JOINT
+        needed = _UNKNOWN_JOINT if own == 0 else max(own + more, 0.5)
         return best if best and score >= needed else ()
 
     def _best_parts(self, word: str) -> tuple[tuple[str, ...], float]:
@@ -194,6 +200,11 @@ class Speller:
         if last and " " in answer and last[1].lower() in self._longest and not has_code(answer):
             name = " ".join(answer.split()[-3:])
             self._endings[line].append(_Suspect("cut_words", place, last[1].lower(), (), name))
+
+    def _is_english_here(self, words: set[str]) -> bool:
+        """A row that is too short to tell, in a dataset that is English: most of its words are known."""
+        known = sum(self.zipf(word) >= _KNOWN_WORD for word in words)
+        return self._english >= _ENGLISH_DATASET * self._answers.total() and 2 * known >= len(words)
 
     def _is_fragment(self, word: str) -> bool:
         """Whether the last word of a text is none, but the beginning of one."""
