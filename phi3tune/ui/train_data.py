@@ -126,7 +126,8 @@ def build() -> DataCard:
                 found_rows = gr.HTML(elem_id="data-found-rows")
             with gr.Tab("Statistics"):
                 statistics = gr.HTML(elem_id="data-statistics")
-        with gr.Column(visible=False, elem_id="data-mend") as mend:
+        with gr.Column(visible=False, elem_id="data-mend", elem_classes="pt-after") as mend:
+            gr.HTML('<h3 class="pt-small-heading">A mended version of this dataset</h3>')
             repair = gr.Checkbox(
                 value=True,
                 label="Repair what can be repaired",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -24,7 +24,8 @@ _FUNCTION_WORDS = frozenset(
         "not what all were we when your can there she how if will up her him its my has do so than their which would",
     )
 )
-_SENTENCE_JOINT = re.compile(r"(?<=[a-z]{2})(?:[.!?](?=[A-Z][a-z])|,(?=[a-z]{2}))")
+# The mark comes first, so that the search leaps from mark to mark.
+_SENTENCE_JOINT = re.compile(r"[.!?,](?:(?<=[a-z]{2}[.!?])(?=[A-Z][a-z])|(?<=[a-z]{2},)(?=[a-z]{2}))")
 _COMMA_JOINT = re.compile(r"(?<![\w./@,-])[A-Za-z]?[a-z]+,[a-z]{2,}(?![\w.(/,])")
 _JOINED_SENTENCES = re.compile(r"(?<![\w./@-])([A-Za-z]?[a-z]+)[.!?]([A-Z][a-z]+)(?![\w.(/])")
 _LAST_WORD = re.compile(r"(?:^|[\s-])[\"'(“‘]?([A-Za-z]+)$")
@@ -69,12 +70,13 @@ class Speller:
         self._zipf = {word: math.log10(share) + 9 for word, share in get_frequency_dict("en").items()}
         self._longest = _continued(self._zipf)
         self._rows: Counter[str] = Counter()
-        self._odd = _Oddities(self)
+        self._plain: set[str] = set()
+        self._odd: dict[str, tuple[str, ...]] = {}
         self._compounds = self._split_words()
         self._suspects: list[_Suspect] = []
         self._endings: dict[_Line, list[_Suspect]] = {"long": [], "short": [], "item": []}
         self._answers: Counter[_Line] = Counter()
-        self._english = 0
+        self._looked_at = self._english = 0
 
     def zipf(self, word: str) -> float:
         """The frequency of a word; of letters as parts of words, and not as what is left of "it's"."""
@@ -87,21 +89,24 @@ class Speller:
         self._rows.update(distinct)
         if len(self._rows) > 2 * _CACHED:  # what occurred once in a million words is forgotten
             self._rows = Counter({word: rows for word, rows in self._rows.items() if rows > 1})
-        odd = {word for word in distinct if self._odd[word] is not None}
-        joints = [word for word in odd if self._odd[word]]
-        splits = [
-            (one, two)
-            for one, two in pairwise(words)
-            if (one in odd or two in odd or (one, two) in self._compounds) and self._may_be_split(one, two)
-        ]
+        odd = self._odd_among(distinct)
+        joints = {word: parts for word, parts in odd.items() if parts}
+        pairs = set(pairwise(words))
+        suspicious = pairs & self._compounds
+        if odd:
+            suspicious.update(pair for pair in pairs if pair[0] in odd or pair[1] in odd)
+        splits = [pair for pair in suspicious if self._may_be_split(*pair)]
         sentence = any(_SENTENCE_JOINT.search(text) for text in contents)
         answer = contents[-1].rstrip()
         ending = answer[-1:].isalpha()
         line = _last_line(answer)
         self._answers[line] += 1
+        if not (joints or splits or sentence or ending):
+            return
         english = _is_english(distinct)
+        self._looked_at += 1
         self._english += english
-        if not (joints or splits or sentence or ending) or not (english or self._is_english_here(distinct)):
+        if not (english or self._is_english_here(distinct)):
             return
         if ending:
             self._look_at_end(place, answer, line)
@@ -148,6 +153,23 @@ class Speller:
     def _is_part(self, word: str) -> bool:
         return self.zipf(word) >= _PART_ZIPF.get(len(word), _LONG_PART_ZIPF)
 
+    def _odd_among(self, words: set[str]) -> dict[str, tuple[str, ...]]:
+        """The odd ones with their `oddity`. Answers are remembered: most words come again and again."""
+        found = {}
+        for word in words - self._plain:
+            parts = self._odd.get(word)
+            if parts is None:
+                parts = self.oddity(word)
+                if parts is None:
+                    self._plain.add(word)
+                    continue
+                self._odd[word] = parts
+            found[word] = parts
+        for memory in (self._plain, self._odd):
+            if len(memory) > _CACHED:
+                memory.clear()
+        return found
+
     def oddity(self, word: str) -> tuple[str, ...] | None:
         """None for a word that is part of no mistake; the parts of a joint; () for one that is rare, or short without
         being frequent, and so may be a piece of a word."""
@@ -163,7 +185,9 @@ class Speller:
             return False
         return self._gain(one, two) >= _SPLIT_ODD
 
-    def _suspect(self, place: Place, text: str, joints: Sequence[str], splits: Sequence[tuple[str, str]]) -> None:
+    def _suspect(
+        self, place: Place, text: str, joints: Mapping[str, tuple[str, ...]], splits: Sequence[tuple[str, str]]
+    ) -> None:
         """Keep what stands in the text as prose, and not as an address or a name."""
         for match in _JOINED_SENTENCES.finditer(text):
             one, two = match[1].lower(), match[2].lower()
@@ -172,9 +196,9 @@ class Speller:
         commas = _COMMA_JOINT.findall(text)
         if len(commas) == 1 and ", " in text:  # several are a list that is written so
             self._suspects.append(_Suspect("joined_words", place, "", (), commas[0]))
-        for word in joints:
+        for word, parts in joints.items():
             if written := _written(word, text):
-                self._suspects.append(_Suspect("joined_words", place, word, self._odd[word] or (), written))
+                self._suspects.append(_Suspect("joined_words", place, word, parts, written))
         for one, two in splits:
             split = re.search(rf"\b{re.escape(one)} {re.escape(two)}\b", text, re.IGNORECASE)
             if split and split[0][len(one) + 1 :].islower():
@@ -204,7 +228,7 @@ class Speller:
     def _is_english_here(self, words: set[str]) -> bool:
         """A row that is too short to tell, in a dataset that is English: most of its words are known."""
         known = sum(self.zipf(word) >= _KNOWN_WORD for word in words)
-        return self._english >= _ENGLISH_DATASET * self._answers.total() and 2 * known >= len(words)
+        return self._english >= _ENGLISH_DATASET * self._looked_at and 2 * known >= len(words)
 
     def _is_fragment(self, word: str) -> bool:
         """Whether the last word of a text is none, but the beginning of one."""
@@ -234,19 +258,6 @@ class Speller:
     def _gain(self, one: str, two: str) -> float:
         """How much more frequent a word is than its parts would be side by side by chance."""
         return self.zipf(one + two) - (self.zipf(one) + self.zipf(two) - 9)
-
-
-class _Oddities(dict[str, tuple[str, ...] | None]):
-    """`Speller.oddity` of each word, remembered: most words come again and again."""
-
-    def __init__(self, speller: Speller) -> None:
-        self._speller = speller
-
-    def __missing__(self, word: str) -> tuple[str, ...] | None:
-        if len(self) >= _CACHED:
-            self.clear()
-        self[word] = oddity = self._speller.oddity(word)
-        return oddity
 
 
 def _continued(zipf: dict[str, float]) -> dict[str, float]:
