@@ -12,7 +12,7 @@ from phi3tune.config import DataFormat, DatasetConfig
 from phi3tune.data import formats
 from phi3tune.data.conversation import Conversation
 from phi3tune.data.division import FilePart
-from phi3tune.data.files import read_rows
+from phi3tune.data.files import read_rows, suffix_of
 from phi3tune.data.json_rows import Row
 from phi3tune.data.lines import Limits
 from phi3tune.data.problems import ProblemLog, RowError
@@ -98,7 +98,8 @@ class _FileReader:
         named = ",".join(f"{field}={column}" for field, column in suggested.items())
         fix = f"rename the columns, or name them with --columns {named or 'user=...,assistant=...'}"
         mend = f"read with the columns {named}" if suggested else None
-        if not self._log.fault("missing_column", self._name, first[0].line, found, expected, fix, mend=mend):
+        line = 1 if (suffix_of(self._name) or "").startswith((".csv", ".tsv")) else first[0].line
+        if not self._log.fault("missing_column", self._name, line, found, expected, fix, mend=mend):
             return False
         self._mapping = suggested
         format = next((field for field in ("messages", "text") if field in suggested), "columns")

@@ -317,7 +317,7 @@ def tables() -> Iterator[Case]:
     yield "a.csv", "Who's there,Me\nAnd you,Me too\n", "missing_header", 1, None
     yield "a.csv", "Hi there,Good day\nBye,See you\n", "missing_header", 1, None
     for header in ("first,second", "Customer name,Agent reply", "speaker_1,speaker_2"):
-        yield "a.csv", f"{header}\na,b\n", "missing_column", 2, None
+        yield "a.csv", f"{header}\na,b\n", "missing_column", 1, None
     yield "a.jsonl", '\n{"foo": "a", "bar": "b"}\n', "missing_column", 2, None
     yield "a.json", '[\n{"foo": "a", "bar": "b"}]', "missing_column", 2, None
     yield "a.jsonl", "{}\n{}\n", "missing_column", 1, None
