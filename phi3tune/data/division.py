@@ -92,7 +92,7 @@ def report_repeats(index: RowIndex, relations: Relations, log: ProblemLog) -> No
         first, again = relations.exact[0][:2]
         extra = sum(len(group) - 1 for group in relations.exact)
         place = f"{index.file(again)} row {index.rows[again]} (as row {index.rows[first]})"
-        found = f"{extra:,} rows that repeat another, first {place}"
+        found = f"{extra:,} {'row that repeats' if extra == 1 else 'rows that repeat'} another, first {place}"
         fix = "remove them; repeated rows weigh more in training"
         log.warn("duplicate_rows", index.file(again), index.line(again), found, "every conversation once", fix)
     leaked = [i for group in relations.leaks for i in group if index.file_part(i) != "train"]

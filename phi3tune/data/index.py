@@ -20,9 +20,10 @@ FilePart = Literal["all", "train", "validation", "test"]
 KEY_BYTES = 32
 _FILE_PARTS: tuple[FilePart, ...] = ("all", "train", "validation", "test")
 _BATCH = 1000
-_LABELS = 100
-_LABEL_LENGTH = 60
-_ROWS_PER_LABEL = 5
+# Answers are labels when there are few different ones, all short, each in several rows on average.
+MOST_LABELS = 100
+LONGEST_LABEL = 60  # characters
+ROWS_PER_LABEL = 5
 _LONG_ENOUGH = 100  # characters
 _ANSWERS, _SHOWN = 10, 200
 _PATTERN_SHARE, _PATTERN_ROWS = 0.1, 10
@@ -111,7 +112,7 @@ class RowIndex:
     def labels(self) -> list[str] | None:
         """The label of each row, or None: answers are labels when there are 2 to 100 different ones, none longer than
         60 characters or one line, with 5 rows each on average."""
-        if self._labels is None or not 2 <= len(self._labels) <= len(self) / _ROWS_PER_LABEL:
+        if self._labels is None or not 2 <= len(self._labels) <= len(self) / ROWS_PER_LABEL:
             return None
         names = list(self._labels)
         return [names[number] for number in self._label_ids]
@@ -157,7 +158,7 @@ class RowIndex:
             return
         label = conversation.reference.strip()
         number = self._labels.setdefault(label, len(self._labels))
-        if len(conversation.messages) == 1 or len(label) > _LABEL_LENGTH or "\n" in label or number >= _LABELS:
+        if len(conversation.messages) == 1 or len(label) > LONGEST_LABEL or "\n" in label or number >= MOST_LABELS:
             self._labels = None
             del self._label_ids[:]
         else:

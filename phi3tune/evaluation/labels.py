@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from phi3tune.data import Conversation
+from phi3tune.data.index import LONGEST_LABEL, MOST_LABELS, ROWS_PER_LABEL
 
 NO_LABEL = "(no label)"
-MOST_LABELS = 100
-LEAST_ROWS_EACH = 5
-LONGEST = 60  # characters
 
 
 def is_text(row: Conversation) -> bool:
@@ -30,9 +28,9 @@ def label_set(rows: Iterable[Conversation]) -> tuple[str, ...] | None:
     """
     rows = list(rows)
     counts = Counter(row.reference.strip() for row in rows)
-    if any(map(is_text, rows)) or not 2 <= len(counts) <= MOST_LABELS or counts.total() < LEAST_ROWS_EACH * len(counts):
+    if any(map(is_text, rows)) or not 2 <= len(counts) <= MOST_LABELS or counts.total() < ROWS_PER_LABEL * len(counts):
         return None
-    if any(len(label) > LONGEST or "\n" in label for label in counts):
+    if any(len(label) > LONGEST_LABEL or "\n" in label for label in counts):
         return None
     return tuple(sorted(counts))
 
