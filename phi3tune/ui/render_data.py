@@ -75,10 +75,10 @@ def place(problem: dict[str, Any], names: Mapping[str, str]) -> str:
     return ", ".join(parts)
 
 
-def rows(part: Sequence[Conversation], total: int) -> str:
-    """The first conversations of the training part, each as a chat."""
+def rows(part: Sequence[Conversation], total: int, name: str = "train") -> str:
+    """The first conversations of a part, each as a chat."""
     shown = part[:ROWS_SHOWN]
-    caption = f"The first {len(shown)} of {counted(total, 'training row')}"
+    caption = f"The first {len(shown)} of {counted(total, f'{name} row')}"
     body = [
         [
             f"{place:,}",

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
 from phi3tune import data
 from phi3tune.chat import Renderer
-from phi3tune.config import DatasetConfig, TrainConfig
+from phi3tune.config import DatasetConfig, Part, TrainConfig
 from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
@@ -28,6 +28,7 @@ FIELDS = forms.fields(DatasetConfig, "advanced", without=list(PART_FILES))
 MAPPED = {"user": "Question column", "assistant": "Answer column", "system": "System column"}
 HINT = "Choose one of the bundled datasets, or drop a file with chats: JSON lines, JSON, CSV, Parquet or text."
 NO_FILE = "none"
+PARTS: tuple[Part, ...] = get_args(Part)
 OPEN_FINDING = (
     "element.addEventListener('click', e => { const finding = e.target.closest('[data-finding]');"
     " if (finding) trigger('click', {place: Number(finding.dataset.finding)}); })"
@@ -46,6 +47,7 @@ class DataCard:
     mapping: gr.Row
     summary: gr.HTML
     details: gr.Column
+    part: gr.Radio
     row: gr.Number
     rows: gr.HTML
     tokens: gr.HTML
@@ -113,19 +115,21 @@ def build() -> DataCard:
                     for name, label in PART_FILES.items()
                 }
         summary = gr.HTML(empty(HINT), elem_id="data-summary")
-        with gr.Column(visible=False, elem_id="data-details") as details, gr.Tabs():
-            with gr.Tab("Rows"):
-                rows = gr.HTML(elem_id="data-rows")
-            with gr.Tab("Tokens"):
-                row = gr.Number(1, label="Row", precision=0, minimum=1, elem_id="token-row", min_width=120)
-                tokens = gr.HTML(elem_id="data-tokens")
-            with gr.Tab("Lengths"):
-                lengths = gr.HTML(elem_id="data-lengths")
-            with gr.Tab("Findings"):
-                findings = gr.HTML(elem_id="data-findings", js_on_load=OPEN_FINDING)
-                found_rows = gr.HTML(elem_id="data-found-rows")
-            with gr.Tab("Statistics"):
-                statistics = gr.HTML(elem_id="data-statistics")
+        with gr.Column(visible=False, elem_id="data-details") as details:
+            part = gr.Radio(list(PARTS), value="train", label="Rows and tokens of the part", elem_id="data-part")
+            with gr.Tabs():
+                with gr.Tab("Rows"):
+                    rows = gr.HTML(elem_id="data-rows")
+                with gr.Tab("Tokens"):
+                    row = gr.Number(1, label="Row", precision=0, minimum=1, elem_id="token-row", min_width=120)
+                    tokens = gr.HTML(elem_id="data-tokens")
+                with gr.Tab("Lengths"):
+                    lengths = gr.HTML(elem_id="data-lengths")
+                with gr.Tab("Findings"):
+                    findings = gr.HTML(elem_id="data-findings", js_on_load=OPEN_FINDING)
+                    found_rows = gr.HTML(elem_id="data-found-rows")
+                with gr.Tab("Statistics"):
+                    statistics = gr.HTML(elem_id="data-statistics")
         with gr.Column(visible=False, elem_id="data-mend", elem_classes="pt-after") as mend:
             gr.HTML('<h3 class="pt-small-heading">A mended version of this dataset</h3>')
             repair = gr.Checkbox(
@@ -139,7 +143,8 @@ def build() -> DataCard:
                 make = gr.Button("Write a new version", elem_id="data-make", size="sm")
         changes = gr.HTML(elem_id="data-changes")
     return DataCard(
-        dataset, upload, hub_id, fetch, fields, part_files, mapped, mapping, summary, details, row, rows, tokens,
+        dataset, upload, hub_id, fetch, fields, part_files, mapped, mapping, summary, details, part, row, rows,
+        tokens,
         lengths, findings, found_rows, statistics, mend, repair, drop, make, changes,
     )  # fmt: skip
 
@@ -168,6 +173,10 @@ class Asked:
     @property
     def dataset(self) -> data.Dataset:
         return _read(self.config, self.workspace.root)
+
+    def rows(self, part: object) -> list[data.Conversation]:
+        """The rows of a part; of the training part for anything else that a client sends."""
+        return self.dataset.parts[next((name for name in PARTS if name == part), "train")]
 
     @property
     def audit(self) -> dict[str, Any]:
@@ -208,19 +217,20 @@ def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, worksp
     settings = list(card.settings.values())
     inputs = [card.dataset, model, max_length, *settings]
 
-    def show(dataset: object, model: object, max_length: object, *values: Any) -> Updates:
+    def show(dataset: object, model: object, max_length: object, part: object, *values: Any) -> Updates:
         blank: Updates = {card.details: gr.Column(visible=False), card.mend: gr.Column(visible=False)}
         if not dataset:
             return {**blank, card.summary: empty(HINT)}
         if not model:
             return {**blank, card.summary: notice("info", "Choose a base model to see how it reads this dataset.")}
         try:
-            part = asked(dataset, model, max_length, values, workspace).dataset.parts["train"]
+            look = asked(dataset, model, max_length, values, workspace)
+            shown, there = look.rows(part), bool(look.dataset.conversations)
         except UserError as error:
             return {**blank, card.summary: notice("bad", str(error))}
-        rows = render_data.rows(part, len(part)) if part else ""
+        rows = render_data.rows(shown, len(shown), str(part)) if shown else empty("This part has no rows.")
         checking = notice("info", "Checking every row…")
-        return {**blank, card.summary: checking, card.rows: rows, card.details: gr.Column(visible=bool(part))}
+        return {**blank, card.summary: checking, card.rows: rows, card.details: gr.Column(visible=there)}
 
     def audit(dataset: object, model: object, max_length: object, *values: Any) -> Updates:
         if not dataset or not model:
@@ -255,18 +265,23 @@ def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, worksp
             },
         }
 
-    def tokens(dataset: object, model: object, max_length: object, row: object, *values: Any) -> str:
+    def leaf(dataset: object, model: object, max_length: object, part: object, *values: Any) -> str:
+        """The rows of another part of the same dataset."""
+        shown = asked(dataset, model, max_length, values, workspace).rows(part)
+        return render_data.rows(shown, len(shown), str(part)) if shown else empty("This part has no rows.")
+
+    def tokens(dataset: object, model: object, max_length: object, part: object, row: object, *values: Any) -> str:
         if not dataset or not model:
             return ""
         try:
             look = asked(dataset, model, max_length, values, workspace)
-            part = look.dataset.parts["train"]
+            shown = look.rows(part)
         except UserError:  # told in the summary
             return ""
-        place = min(max(1, int(row)), len(part)) if isinstance(row, int | float) else 1
-        if not part:
+        if not shown:
             return ""
-        return render_data.tokens(Renderer.load(look.tokenizer), part[place - 1], look.max_length, place, len(part))
+        place = min(max(1, int(row)), len(shown)) if isinstance(row, int | float) else 1
+        return render_data.tokens(Renderer.load(look.tokenizer), shown[place - 1], look.max_length, place, len(shown))
 
     def open_finding(event: gr.EventData, dataset: object, model: object, max_length: object, *values: Any) -> str:
         look = asked(dataset, model, max_length, values, workspace)
@@ -307,10 +322,13 @@ def connect(card: DataCard, model: gr.Dropdown, max_length: forms.Widget, worksp
         card.summary, card.lengths, card.findings, card.found_rows, card.statistics, card.mend, card.drop, card.mapping,
         *card.mapped.values(),
     ]  # fmt: skip
-    with_row = [*inputs[:3], card.row, *settings]
+    of_part = [*inputs[:3], card.part, *settings]
+    with_row = [*inputs[:3], card.part, card.row, *settings]
     for changing in (card.dataset, model, max_length, *settings):
-        first = changing.change(show, inputs, told, trigger_mode="always_last", **ACTION)
+        first = changing.change(show, of_part, told, trigger_mode="always_last", **ACTION)
         first.then(tokens, with_row, card.tokens, **ACTION).then(audit, inputs, audited, **ACTION)
+    leafed = card.part.input(toasts(leaf), of_part, card.rows, **ACTION)
+    leafed.then(tokens, with_row, card.tokens, **ACTION)
     card.row.change(tokens, with_row, card.tokens, trigger_mode="always_last", **ACTION)
     card.findings.click(toasts(open_finding), inputs, card.found_rows, **ACTION)
     made = [*inputs[:3], card.repair, card.drop, *settings]

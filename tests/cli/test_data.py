@@ -42,7 +42,7 @@ def test_check_prints_figures_and_findings(rows: Path, capsys: pytest.CaptureFix
     assert main(["data", "check", str(rows)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "20 rows (16 train, 2 validation, 2 test), format messages" in out
-    assert "placeholder rows.jsonl: 1 rows; a placeholder was left in: {{name}} (1); rows 4; advice: drop" in out
+    assert "placeholder rows.jsonl: 1 row; a placeholder was left in: {{name}} (1); rows 4; advice: drop" in out
     assert "email_address" in out
 
 

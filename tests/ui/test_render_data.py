@@ -58,7 +58,7 @@ def test_summary_tells_what_is_cut(dataset: data.Dataset, renderer: Renderer, wo
 def test_rows_are_shown_as_chats_and_nothing_in_them_is_html(dataset: data.Dataset) -> None:
     html = render_data.rows(dataset.parts["train"], 16)
     assert html.count('class="pt-message"') == 2 * render_data.ROWS_SHOWN
-    assert "The first 8 of 16 training rows" in html
+    assert "The first 8 of 16 train rows" in html
     assert "<img" not in html
 
 

@@ -106,9 +106,13 @@ class Findings:
 
 
 def _detail(code: str, file: str, found: _Rows) -> str:
-    groups = f" in {len(found.groups):,} groups" if found.groups else ""
+    groups = f" in {_counted(len(found.groups), 'group')}" if found.groups else ""
     names = ", ".join(f"{name} ({rows:,})" for name, rows in found.names.most_common(5))
-    return f"{file}: {len(found.rows):,} rows{groups}; {KINDS[code].detail}{f': {names}' if names else ''}"
+    return f"{file}: {_counted(len(found.rows), 'row')}{groups}; {KINDS[code].detail}{f': {names}' if names else ''}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def drop_rows(findings: Iterable[Mapping[str, Any]], codes: Collection[str]) -> dict[str, set[tuple[str, int]]]:

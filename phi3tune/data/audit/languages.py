@@ -12,6 +12,7 @@ _SAMPLE = 1000
 _SEED = 7
 _CHARACTERS = 400
 _SURE = 0.4
+_FEW_LETTERS = 12  # Latin ones: with fewer the model takes numbers and names for any language
 _NAMES = {
     "ar": "Arabic",
     "bg": "Bulgarian",
@@ -77,7 +78,9 @@ class Languages:
         codes: Counter[str] = Counter()
         for text in self._sample:
             plain = " ".join(text.split())
-            best: Any = detect(plain, model="lite", k=1)[0] if any(map(str.isalpha, plain)) else {}
+            letters = "".join(filter(str.isalpha, plain))
+            short = not letters or (letters.isascii() and len(letters) < _FEW_LETTERS)
+            best: Any = {} if short else detect(plain, model="lite", k=1)[0]
             codes[best["lang"] if best.get("score", 0.0) >= _SURE else "und"] += 1
         return [
             {"code": code, "name": _NAMES.get(code, code), "rows": rows, "share": rows / len(self._sample)}

@@ -74,12 +74,15 @@ class Lengths:
         )
 
     def histogram(self) -> list[Bin]:
-        """At most 20 bins of equal width; none without rows."""
+        """About 20 bins of equal width, from the shortest row to the longest; none without rows."""
         import numpy as np
 
         if not self._lengths:
             return []
-        longest = max(self._lengths)
-        width = longest // _BINS + 1
-        counts = np.bincount(np.array(self._lengths) // width, minlength=longest // width + 1).tolist()
-        return [Bin(low=i * width, high=(i + 1) * width - 1, rows=count) for i, count in enumerate(counts)]
+        shortest, longest = min(self._lengths), max(self._lengths)
+        width = (longest - shortest) // _BINS + 1
+        first = shortest - shortest % width
+        counts = np.bincount((np.array(self._lengths) - first) // width).tolist()
+        return [
+            Bin(low=first + i * width, high=first + (i + 1) * width - 1, rows=rows) for i, rows in enumerate(counts)
+        ]
