@@ -7,8 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.fake_server import running
 
 Reply = Callable[[dict[str, Any]], "str | Fault | Answer"]
 
@@ -55,18 +57,10 @@ def last_words(body: dict[str, Any]) -> str:
 @contextmanager
 def fake_openai(reply: Reply = last_words, models: tuple[str, ...] = ("fake-model",)) -> Iterator[FakeOpenAI]:
     """A running endpoint; its `address` ends in /v1."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    fake = FakeOpenAI(f"http://127.0.0.1:{server.server_address[1]}/v1", list(models), reply)
-    server.fake = fake  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with running(_Handler) as server:
+        fake = FakeOpenAI(f"http://127.0.0.1:{server.server_address[1]}/v1", list(models), reply)
+        server.fake = fake  # type: ignore[attr-defined]
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

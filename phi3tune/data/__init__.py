@@ -5,7 +5,7 @@ from phi3tune.data.conversation import Conversation
 from phi3tune.data.hub import fetch
 from phi3tune.data.load import Dataset, Source, canonical_name, fingerprint, load, read, resolve
 from phi3tune.data.problems import Change, DataError, Problem
-from phi3tune.data.report import DataReport, check, preview, report, tokenise
+from phi3tune.data.report import check, tokenise
 from phi3tune.data.stored import DatasetInfo, list_datasets, store_upload
 from phi3tune.data.token_view import Token, find_row, tokens
 from phi3tune.data.versions import Version, new_version
@@ -15,7 +15,6 @@ __all__ = [
     "Change",
     "Conversation",
     "DataError",
-    "DataReport",
     "Dataset",
     "DatasetInfo",
     "Finding",
@@ -32,9 +31,7 @@ __all__ = [
     "list_datasets",
     "load",
     "new_version",
-    "preview",
     "read",
-    "report",
     "resolve",
     "store_upload",
     "tokenise",

@@ -11,18 +11,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 from phi3tune.chat import Example, Renderer
 from phi3tune.config import DatasetConfig, Part, TrainConfig
 from phi3tune.data.audit.findings import Findings
 from phi3tune.data.audit.languages import Languages
-from phi3tune.data.audit.lengths import Bin, Lengths, TokenStats
+from phi3tune.data.audit.lengths import Lengths
 from phi3tune.data.audit.rows import RowChecks
 from phi3tune.data.conversation import Conversation
 from phi3tune.data.division import PARTS, assign, report_repeats
 from phi3tune.data.index import FilePart, Relations, Reread, RowIndex
-from phi3tune.data.load import Dataset
 from phi3tune.data.problems import Problem, ProblemLog
 from phi3tune.data.source import Source
 from phi3tune.data.words import of_row
@@ -33,50 +30,12 @@ _ALLOCATIONS = 200_000  # between two looks of the collector; Python's own figur
 _Row = TypeVar("_Row")
 
 
-class DataReport(BaseModel):
-    """Lengths and problems of a loaded dataset for one model and one maximum length in tokens."""
-
-    rows: dict[Part, int]
-    format: str
-    mapping: dict[str, str]
-    max_length: int
-    tokens: TokenStats
-    histogram: list[Bin]
-    truncated_rows: int
-    cut_answers: int
-    unlearnable_rows: int
-    problems: list[Problem]
-
-
 def tokenise(conversations: Sequence[Conversation], renderer: Renderer, max_length: int | None) -> list[Example]:
     """Training examples in the order of the conversations, cut at `max_length` tokens."""
     examples: list[Example] = []
     for batch in _batches(conversations):
         examples += renderer.training_examples([conversation.messages for conversation in batch], max_length)
     return examples
-
-
-def report(dataset: Dataset, renderer: Renderer, max_length: int) -> DataReport:
-    """Count the tokens of every row of a loaded dataset; for what is wrong with its rows see `check`."""
-    lengths = Lengths(max_length)
-    first: Conversation | None = None
-    for batch in _batches(dataset.conversations):
-        counted = renderer.spans([conversation.messages for conversation in batch])
-        for conversation, spans in zip(batch, counted, strict=True):
-            if lengths.add(spans):
-                first = first or conversation
-    return DataReport(
-        rows={part: len(dataset.parts[part]) for part in PARTS},
-        format=dataset.format,
-        mapping=dataset.mapping,
-        max_length=max_length,
-        tokens=lengths.stats(),
-        histogram=lengths.histogram(),
-        truncated_rows=lengths.truncated,
-        cut_answers=lengths.cut_answers,
-        unlearnable_rows=lengths.unlearnable,
-        problems=dataset.problems + _too_long(first, lengths),
-    )
 
 
 def check(
@@ -217,11 +176,6 @@ class Audit:
         for code, groups in grouped.items():
             for group in groups:
                 self._findings.add_group(code, [(self._index.file(i), self._index.rows[i]) for i in group])
-
-
-def preview(dataset: Dataset, part: Part, n: int) -> list[Conversation]:
-    """The first `n` conversations of a part."""
-    return dataset.parts[part][:n]
 
 
 def _too_long(first: Conversation | None, lengths: Lengths) -> list[Problem]:

@@ -84,20 +84,6 @@ def check_room(size: int, name: str, workspace: Workspace) -> None:
         raise UserError(f"storing {name[:80]!r} needs {size * 2:,} bytes of disk, {free:,} are free: make room first")
 
 
-def delete_dataset(dataset_id: str, workspace: Workspace) -> Path:
-    """Move a stored dataset to the trash and return its place there. The caller knows that no job uses it.
-
-    Raises `UserError` when there is no stored dataset of this id.
-    """
-    info = find_dataset(dataset_id, workspace)
-    if info is None or info.kind != "stored":
-        raise UserError(f"dataset {dataset_id[:200]!r} is no stored dataset; only those can be deleted")
-    workspace.trash.mkdir(parents=True, exist_ok=True)
-    place = workspace.trash / f"{dataset_id}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
-    (workspace.datasets / dataset_id).rename(place)
-    return place
-
-
 def store_upload(path: Path, original_name: str, workspace: Workspace) -> str:
     """Copy an uploaded file into the workspace under an id made here, and return the id.
 

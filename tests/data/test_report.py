@@ -34,29 +34,32 @@ def test_tokenise_gives_the_examples_in_order(load: Load, renderer: Renderer) ->
     assert examples == [renderer.training_example(c.messages, 20) for c in rows]
 
 
-def test_counts_are_those_of_the_examples(load: Load, renderer: Renderer) -> None:
-    dataset = load("a.jsonl", jsonl([_long(n, n) for n in range(100)]))
-    found = data.report(dataset, renderer, 40)
-    whole = data.tokenise(dataset.conversations, renderer, None)
-    cut = data.tokenise(dataset.conversations, renderer, 40)
-    lengths = [len(e.input_ids) for e in whole]
-    assert found.rows == {"train": 80, "validation": 10, "test": 10}
-    assert found.tokens.total == sum(len(e.input_ids) for e in cut)
-    assert found.tokens.trained == sum(label != NO_LOSS for e in cut for label in e.labels)
-    assert found.tokens.mean == pytest.approx(np.mean(lengths))
-    assert found.tokens.median == np.median(lengths)
-    assert found.tokens.p95 == np.percentile(lengths, 95, method="inverted_cdf")
-    assert found.tokens.max == max(lengths)
-    assert found.truncated_rows == sum(e.truncated for e in cut) > 0
-    assert found.unlearnable_rows == 0
-    assert sum(b.rows for b in found.histogram) == 100
-    assert all(sum(b.low <= n <= b.high for n in lengths) == b.rows for b in found.histogram)
-    assert len(found.histogram) <= 20
-    assert [p.code for p in found.problems] == ["row_too_long"]
-
-
 def _check(path: Path, workspace: Workspace, renderer: Renderer | None, **settings: Any) -> dict[str, Any]:
     return data.check(TrainConfig(dataset=str(path), **settings), workspace, renderer)
+
+
+def test_counts_are_those_of_the_examples(tmp_path: Path, workspace: Workspace, renderer: Renderer) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(jsonl([_long(n, n) for n in range(100)]))
+    found = _check(path, workspace, renderer, max_length=40)
+    conversations = data.load(DatasetConfig(dataset=str(path)), workspace).conversations
+    whole = data.tokenise(conversations, renderer, None)
+    cut = data.tokenise(conversations, renderer, 40)
+    lengths = [len(e.input_ids) for e in whole]
+    tokens = found["tokens"]
+    assert sum(found["parts"].values()) == found["rows"] == 100
+    assert tokens["total"] == sum(len(e.input_ids) for e in cut)
+    assert tokens["trained"] == sum(label != NO_LOSS for e in cut for label in e.labels)
+    assert tokens["mean"] == pytest.approx(np.mean(lengths))
+    assert tokens["median"] == np.median(lengths)
+    assert tokens["p95"] == np.percentile(lengths, 95, method="inverted_cdf")
+    assert tokens["max"] == max(lengths)
+    assert found["truncated_rows"] == sum(e.truncated for e in cut) > 0
+    assert found["unlearnable_rows"] == 0
+    assert sum(b["rows"] for b in found["histogram"]) == 100
+    assert all(sum(b["low"] <= n <= b["high"] for n in lengths) == b["rows"] for b in found["histogram"])
+    assert len(found["histogram"]) <= 21
+    assert "row_too_long" in [p["code"] for p in found["problems"]]
 
 
 def test_what_cutting_takes_is_counted_and_named(tmp_path: Path, workspace: Workspace, renderer: Renderer) -> None:
@@ -155,8 +158,3 @@ def test_check_cuts_where_training_will(tmp_path: Path, workspace: Workspace, re
     config = TrainConfig(dataset=str(path), max_length=16)
     assert data.check(config, workspace, renderer)["truncated_rows"] == 12
     assert data.check(DatasetConfig(dataset=str(path)), workspace, renderer)["truncated_rows"] == 0
-
-
-def test_preview(load: Load) -> None:
-    dataset = load("a.jsonl", jsonl([chat(n) for n in range(20)]))
-    assert data.preview(dataset, "train", 3) == dataset.parts["train"][:3]

@@ -76,17 +76,6 @@ def test_half_an_upload_is_not_listed(upload: Path, workspace: Workspace, monkey
     assert list(workspace.datasets.iterdir()) == []
 
 
-def test_a_deleted_dataset_lies_in_the_trash(upload: Path, workspace: Workspace) -> None:
-    dataset_id = data.store_upload(upload, "a.jsonl", workspace)
-    place = stored.delete_dataset(dataset_id, workspace)
-    assert stored.find_dataset(dataset_id, workspace) is None
-    assert place.parent == workspace.trash
-    assert manifest_problem(place) is None
-    for name in (dataset_id, "lantern-support", "../runs"):
-        with pytest.raises(UserError, match="is no stored dataset"):
-            stored.delete_dataset(name, workspace)
-
-
 def test_metadata_holds_the_hash(upload: Path, workspace: Workspace) -> None:
     dataset_id = data.store_upload(upload, "a.jsonl", workspace)
     info = json.loads((workspace.datasets / dataset_id / "info.json").read_text(encoding="utf-8"))
