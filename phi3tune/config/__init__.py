@@ -1,0 +1,40 @@
+"""One definition of every setting.
+
+The YAML file, the command line's flags, the page's widgets and the docs are all derived from these
+models: a default, a range or a sentence is written here and nowhere else.
+"""
+
+from phi3tune.config.base import Config, flag, limits, parse, read_yaml, sections, setting, to_yaml
+from phi3tune.config.dataset import DataFormat, DatasetConfig, Part
+from phi3tune.config.evaluate import EvalConfig, Metric
+from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Optimizer, Scheduler, Tracker, WatchedMetric
+from phi3tune.config.train import PRESETS, TrainConfig
+from phi3tune.config.use import ExportConfig, Precision, SamplingConfig
+
+__all__ = [
+    "MODULES",
+    "PRESETS",
+    "TARGET_MODULES",
+    "Config",
+    "DataFormat",
+    "DatasetConfig",
+    "EvalConfig",
+    "ExportConfig",
+    "Method",
+    "Metric",
+    "Optimizer",
+    "Part",
+    "Precision",
+    "SamplingConfig",
+    "Scheduler",
+    "Tracker",
+    "TrainConfig",
+    "WatchedMetric",
+    "flag",
+    "limits",
+    "parse",
+    "read_yaml",
+    "sections",
+    "setting",
+    "to_yaml",
+]
