@@ -6,7 +6,10 @@ Import levels: a module imports from its own level's listed order or from below,
     L0  errors system paths events config      standard library, pydantic (psutil, filelock, yaml inside functions)
     L1  chat data                              prompt rendering; load, split, report
     L2  engines < evaluation < training export models that answer; scores; runs; builds
-    L3  doctor store admission jobs worker     what is missing; the queue; checks; start, watch, stop; what runs L2
+    L3  doctor store about admission jobs worker
+                                               what is missing; the queue; words on a run; checks; start, watch, stop;
+                                               what runs L2
+        < archive compare_runs iterate sweeps  runs as files, side by side, as a beginning, in numbers
     L4  api ui                                 from Python; the page
     L5  cli __main__                           the command line
 """

@@ -34,11 +34,14 @@ def admit(config: Config, workspace: Workspace) -> Admission:
         ref = models.resolve(config.model, workspace)
         models.whole_weights(ref, workspace)
         dataset = data.load(config, workspace)
+        if config.task == "classification":
+            evaluation.classes(dataset.parts["train"])
         changes = {"model": ref.ref, **_dataset_names(config, workspace)}
         return Admission(config.model_copy(update=changes), workspace.runs, config.name, dataset.name)
     if isinstance(config, EvalConfig):
         refs = [models.resolve(model, workspace) for model in config.models]
         evaluation.check(config)
+        evaluation.check_models(config, refs)
         evaluation.choose(config, refs, workspace)
         run = next((ref.run for ref in refs if ref.run), None)
         parent = workspace.run(run) / "eval" if run else workspace.evals

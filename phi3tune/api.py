@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3tune import jobs
+from phi3tune import compare_runs, iterate, jobs, sweeps
 from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig, parse
 from phi3tune.errors import JobError
 from phi3tune.events import Event
@@ -59,6 +59,16 @@ def mend(dataset: str, *, repair: bool = True, drop: Sequence[str] = (), **setti
     return data.new_version(config, workspace, repair=repair, drop=data.drop_rows(findings, drop))
 
 
+def plan(**settings: Any) -> dict[str, Any]:
+    """What a run would take, without starting it; settings are the fields of `TrainConfig`.
+
+    Returns what `train --plan --json` prints. Raises `UserError` where the run would be refused.
+    """
+    from phi3tune.training.plan import plan
+
+    return plan(parse(TrainConfig, settings), Workspace.current()).as_dict()
+
+
 def train(*, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:
     """Fine-tune a model; settings are the fields of `TrainConfig`. Returns what `train --json` prints.
 
@@ -75,6 +85,33 @@ def resume(job: str, *, on_event: OnEvent | None = None) -> dict[str, Any]:
     workspace = Workspace.current()
     folder = jobs.named(job, workspace)
     return _finish(folder, workspace, on_event, jobs.resume(folder, workspace))
+
+
+def train_further(run: str, *, on_event: OnEvent | None = None, **changes: Any) -> dict[str, Any]:
+    """A new run that goes on from the result of `run`, with changed settings. Returns and raises as `train`."""
+    return _do("train", iterate.continued(run, Workspace.current(), **changes), on_event)
+
+
+def sweep(
+    *axes: str, trials: int | None = None, seed: int = 0, on_event: OnEvent | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Train once for every combination of `axes` such as `"lora_rank=8,16"`, or for `trials` of them drawn at random.
+
+    Returns what `sweeps show --json` prints when all runs have ended, the best first. Raises `ConfigError` for a
+    mistake in any trial before the first one starts.
+    """
+    workspace = Workspace.current()
+    found = sweeps.start(settings, axes, workspace, sample=trials, seed=seed)
+    for trial in found.trials:
+        for event in jobs.follow(workspace.run(trial.run), workspace):
+            if on_event is not None:
+                on_event(event)
+    return sweeps.table(found, workspace)
+
+
+def compare(*runs: str) -> dict[str, Any]:
+    """Settings that differ between runs, their results and their curves: what `runs compare --json` prints."""
+    return compare_runs.compare(runs, Workspace.current())
 
 
 def evaluate(*models: str, on_event: OnEvent | None = None, **settings: Any) -> dict[str, Any]:

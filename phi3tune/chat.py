@@ -119,8 +119,11 @@ class Renderer:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of the chat so far, ending where the assistant's answer begins."""
-        ids, _ = self._render([messages])[0]
-        return [*ids, self._tag["assistant"], *self._lead_ids["assistant"]]
+        return self.prompts([messages])[0]
+
+    def prompts(self, chats: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """`prompt` of many chats, tokenised on all cores."""
+        return [[*ids, self._tag["assistant"], *self._lead_ids["assistant"]] for ids, _ in self._render(chats)]
 
     def training_example(self, messages: Sequence[Message], max_length: int | None = None) -> Example:
         """The whole conversation. Loss is on every assistant turn's content, its `<|end|>` and the final end.

@@ -6,14 +6,15 @@ readers of that one stream. A job ends with exactly one of `Completed`, `Stopped
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-State = Literal["queued", "running", "completed", "stopped", "failed"]
-FINAL: frozenset[str] = frozenset({"completed", "stopped", "failed"})
+State = Literal["queued", "running", "completed", "stopped", "paused", "failed"]
+FINAL: frozenset[str] = frozenset({"completed", "stopped", "paused", "failed"})
 
 
 class _Event(BaseModel):
@@ -42,9 +43,9 @@ class Progress(_Event):
 class Metrics(_Event):
     """Numbers at an optimizer step.
 
-    Keys of `values` in training: `loss`, `token_accuracy`, `learning_rate`, `grad_norm`,
-    `tokens_per_second`, `memory_bytes` per logging interval; `eval_loss`, `eval_token_accuracy` per
-    evaluation. `weight` is the number of loss-bearing tokens behind `loss`, for weighted means.
+    Keys of `values` in training: `loss`, `token_accuracy`, `entropy` (nats per loss-bearing token), `learning_rate`,
+    `grad_norm`, `tokens_per_second`, `memory_bytes` per logging interval; `eval_loss`, `eval_token_accuracy` and the
+    like per evaluation. `weight` is the number of loss-bearing tokens behind `loss`, for weighted means.
     """
 
     type: Literal["metrics"] = "metrics"
@@ -75,10 +76,14 @@ class Notice(_Event):
 
 
 class CheckpointSaved(_Event):
-    """A checkpoint is complete on disk (its manifest is written): a run can resume from it."""
+    """A checkpoint is complete on disk (its manifest is written): a run can resume from it.
+
+    `best` marks the one of the best evaluation so far.
+    """
 
     type: Literal["checkpoint"] = "checkpoint"
     step: int
+    best: bool = False
 
 
 class Resumed(_Event):
@@ -96,10 +101,11 @@ class Completed(_Event):
 
 
 class Stopped(_Event):
-    """The user stopped the job; a run can be resumed after `step`."""
+    """The user stopped the job, or paused it to make room; a run can be resumed after `step`."""
 
     type: Literal["stopped"] = "stopped"
     step: int = 0
+    paused: bool = False
     result: dict[str, Any] = {}
 
 
@@ -134,7 +140,11 @@ class EventLog:
         self._path = path
 
     def append(self, event: Event) -> None:
-        with self._path.open("ab") as stream:
+        with self._path.open("ab+") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # a line that a full disk cut off must not take this one with it
+                    stream.write(b"\n")
             stream.write(event.model_dump_json().encode() + b"\n")
 
 

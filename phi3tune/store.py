@@ -44,6 +44,24 @@ class Queue:
     def add(self, folder: Path, lane: str) -> None:
         self._connection.execute("INSERT OR IGNORE INTO queue (folder, lane) VALUES (?, ?)", (self._key(folder), lane))
 
+    def waiting(self, lane: str) -> list[Path]:
+        """Folders of the jobs of one lane that wait, the next to run first."""
+        return [entry.folder for entry in self.entries() if entry.pid is None and entry.lane == lane]
+
+    def move(self, folder: Path, position: int) -> None:
+        """Put a waiting job at `position`, from 1, among the waiting jobs of its lane."""
+        [lane] = self._connection.execute("SELECT lane FROM queue WHERE folder = ?", (self._key(folder),)).fetchone()
+        rows = self._connection.execute(
+            "SELECT position FROM queue WHERE lane = ? AND pid IS NULL ORDER BY position", (lane,)
+        )
+        places = [place for (place,) in rows]
+        order = [other for other in self.waiting(lane) if other != folder]
+        order.insert(position - 1, folder)
+        # Negative first: two rows never have one place.
+        for place, waiting in zip(places, order, strict=True):
+            self._connection.execute("UPDATE queue SET position = ? WHERE folder = ?", (-place, self._key(waiting)))
+        self._connection.execute("UPDATE queue SET position = -position WHERE position < 0")
+
     def mark_started(self, folder: Path, pid: int) -> None:
         self._connection.execute(
             "UPDATE queue SET pid = ?, started = ? WHERE folder = ?", (pid, time.time(), self._key(folder))

@@ -58,6 +58,21 @@ def memory() -> Memory:
     return Memory(min(total, limit), min(available, max(0, limit - used)))
 
 
+def gpu_memory() -> Memory | None:
+    """Of the first GPU that this process may see, as its driver's own tool tells it; None when there is none.
+
+    Asked from outside, because a process that loads CUDA to ask takes half a gigabyte of it.
+    """
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    query = ["nvidia-smi", f"--id={first}", "--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        total, free = (int(figure) * 1024**2 for figure in told.splitlines()[0].split(","))
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+    return Memory(total, free)
+
+
 def process_memory(pid: int | None = None) -> int:
     """Resident bytes of one process; 0 when it is gone."""
     import psutil
@@ -66,6 +81,13 @@ def process_memory(pid: int | None = None) -> int:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0
+
+
+def process_swap() -> int:
+    """Bytes of this process that are swapped to disk; 0 where the system does not tell."""
+    import psutil
+
+    return int(getattr(psutil.Process().memory_full_info(), "swap", 0))
 
 
 def process_age() -> float:
@@ -84,6 +106,16 @@ def process_started(pid: int, *, near: float) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - near) < 60.0)
     except psutil.Error:
         return False
+
+
+def gpu_visible() -> bool:
+    """Whether this process may use an NVIDIA or AMD GPU, told from its device files without loading PyTorch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    if sys.platform == "win32":
+        return shutil.which("nvidia-smi") is not None
+    names = ("nvidia[0-9]*", "kfd", "dxg")  # dxg: Windows' subsystem for Linux
+    return any(any(Path("/dev").glob(name)) for name in names)
 
 
 def disk_free(path: Path) -> int:

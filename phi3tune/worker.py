@@ -6,12 +6,16 @@ knows nothing of who started it or who watches.
 
 from __future__ import annotations
 
+import errno
+import faulthandler
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,13 @@ from phi3tune import jobs, system
 from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.events import (
+    FINAL,
     CheckpointSaved,
     Completed,
     Event,
     EventLog,
     Failed,
+    Notice,
     Phase,
     Progress,
     Stopped,
@@ -32,6 +38,10 @@ from phi3tune.paths import Workspace, sweep_temporary
 
 LOCK_WAIT_SECONDS = 10.0
 STATUS_SECONDS = 0.5
+HEARTBEAT_SECONDS = 2.0
+# Held on disk while the worker lives, so that it can still say that the disk is full when it is.
+RESERVE, RESERVE_BYTES = ".reserve", 64 * 1024
+NEEDED_BYTES = 64 * 1024**2
 
 
 class FolderReporter:
@@ -39,6 +49,7 @@ class FolderReporter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.resuming = (folder / jobs.EVENTS).exists()
         self._log = EventLog(folder / jobs.EVENTS)
         self._lock = threading.Lock()
         self._written = 0.0
@@ -54,6 +65,10 @@ class FolderReporter:
 
     def stop_requested(self) -> bool:
         return self._signalled or (self._folder / jobs.STOP).exists()
+
+    def pause_requested(self) -> bool:
+        stop = self._folder / jobs.STOP
+        return stop.is_file() and stop.read_text(encoding="utf-8") == jobs.PAUSE
 
     def request_stop(self, *_: object) -> None:
         """A signal handler: the system asks the worker to end."""
@@ -74,14 +89,16 @@ class FolderReporter:
         """The status is written after the event: who sees the end sees every event before it."""
         with self._lock:
             self._log.append(outcome)
-            changes: dict[str, Any] = {"state": outcome.type, "ended": time.time(), "eta_seconds": None}
+            paused = isinstance(outcome, Stopped) and outcome.paused
+            state = "paused" if paused else outcome.type
+            changes: dict[str, Any] = {"state": state, "ended": time.time(), "eta_seconds": None}
             if isinstance(outcome, Failed):
                 changes["reason"] = outcome.reason
             else:
                 changes["result"] = outcome.result
             if isinstance(outcome, Stopped):
                 changes["resume_step"] = outcome.step
-                changes["reason"] = "stopped by the user"
+                changes["reason"] = f"{state} by the user"
             self._update(**changes)
             self._write(sync=True)
 
@@ -105,7 +122,7 @@ def _work(config: Config, folder: Path, workspace: Workspace, reporter: FolderRe
     if isinstance(config, TrainConfig):
         from phi3tune.training import train
 
-        return train(config, folder, workspace, reporter, resume=(folder / jobs.EVENTS).exists())
+        return train(config, folder, workspace, reporter, resume=reporter.resuming)
     if isinstance(config, EvalConfig):
         from phi3tune.evaluation import evaluate
 
@@ -119,23 +136,56 @@ def _work(config: Config, folder: Path, workspace: Workspace, reporter: FolderRe
 
 def _outcome(folder: Path, workspace: Workspace, reporter: FolderReporter) -> Completed | Stopped | Failed:
     try:
-        result = _work(jobs.read_config(folder), folder, workspace, reporter)
+        job = jobs.read_job(folder)
+        _tell_lost_secrets(job.secrets, reporter)
+        result = _work(job.config, folder, workspace, reporter)
     except UserError as error:
         return Failed(reason=str(error), user_error=True)
     except MemoryError:
         return Failed(reason="memory ran out; use a smaller batch size, a shorter max length or a smaller model")
     except Exception as error:
+        if _disk_full(error, folder):
+            return Failed(reason=_make_room(folder), user_error=True)
         traceback.print_exc()
         return Failed(reason=f"{type(error).__name__}: {' '.join(str(error).split())[:500]} (details in {jobs.LOG})")
     result["seconds"] = round(system.process_age(), 2)
     if result.get("status") == "stopped":
-        return Stopped(step=int(result.get("steps", 0)), result=result)
+        paused = reporter.pause_requested()
+        result["status"] = "paused" if paused else "stopped"
+        return Stopped(step=int(result.get("steps", 0)), paused=paused, result=result)
     return Completed(result=result)
 
 
+def _tell_lost_secrets(names: Sequence[str], reporter: FolderReporter) -> None:
+    if lost := [name for name in names if name not in os.environ]:
+        given = ", ".join(lost)
+        message = (
+            f"{given} was given when the job was submitted, and is never on disk: this worker was started without it"
+        )
+        reporter.emit(Notice(code="secret_lost", message=message, action=f"set {given} in the environment and resume"))
+
+
+def _disk_full(error: Exception, folder: Path) -> bool:
+    """Whether the disk is why a write failed: torch and safetensors have errors of their own for it."""
+    no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    return no_space or system.disk_free(folder) < RESERVE_BYTES
+
+
+def _make_room(folder: Path) -> str:
+    """Give up the reserve and what was half written; what to tell the user."""
+    free = system.disk_free(folder)
+    (folder / RESERVE).unlink(missing_ok=True)
+    sweep_temporary(folder)
+    return (
+        f"the disk of {folder} is full: {free / 1e6:,.1f} MB were free and at least {NEEDED_BYTES / 1e6:,.0f} MB are "
+        "needed to go on; free some space, then resume"
+    )
+
+
 def _beat_until(done: threading.Event, reporter: FolderReporter) -> None:
-    while not done.wait(jobs.HEARTBEAT_SECONDS):
-        reporter.beat()
+    while not done.wait(HEARTBEAT_SECONDS):
+        with suppress(OSError):  # a full disk is told by the work itself
+            reporter.beat()
 
 
 def run(folder: Path) -> int:
@@ -147,9 +197,12 @@ def run(folder: Path) -> int:
         return 1
     try:
         reporter = FolderReporter(folder)
+        if reporter.status.state in FINAL:
+            return 0  # whoever started us died before they could write that down, and another worker was started
         signal.signal(signal.SIGTERM, reporter.request_stop)
         reporter.begin()
         sweep_temporary(folder)
+        (folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         done = threading.Event()
         heart = threading.Thread(target=_beat_until, args=(done, reporter), daemon=True)
         heart.start()
@@ -158,14 +211,19 @@ def run(folder: Path) -> int:
         finally:
             done.set()
             heart.join()
+        (folder / RESERVE).unlink(missing_ok=True)
         reporter.end(outcome)
     finally:
         lock.release()
+    # The next job's worker inherits this environment.
+    for name in jobs.read_job(folder).secrets:
+        os.environ.pop(name, None)
     jobs.dispatch(workspace)
     return 1 if isinstance(outcome, Failed) else 0
 
 
 def main() -> int:
+    faulthandler.enable()  # names a crash in native code in the log
     # Set before any library that phones home is imported.
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"

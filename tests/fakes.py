@@ -87,6 +87,17 @@ def start_fake_worker(argv: Any, **options: Any) -> Any:
     return _start_process([*FAKE_WORKER, argv[3]], **options)
 
 
+def kill_workers() -> None:
+    """End the workers that a test left behind."""
+    from phi3tune.jobs import workers
+
+    for child in workers.children.values():
+        if child.poll() is None:
+            system.kill_group(child.pid)
+            child.wait()
+    workers.children.clear()
+
+
 def fake_worker_main(folder: Path) -> int:
     """A worker whose work is to count: `max_steps` steps of 10 ms, a checkpoint at every second one.
 

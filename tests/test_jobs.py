@@ -16,6 +16,7 @@ from phi3tune.admission import Admission
 from phi3tune.config import TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.events import CheckpointSaved, Completed, Event, Failed, Progress, Resumed, Stopped
+from phi3tune.jobs import actions, workers
 from phi3tune.paths import Workspace
 from tests import fakes
 
@@ -30,13 +31,9 @@ def counting_workers(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> I
         return Admission(config, workspace.runs, config.name, "run")
 
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)
-    monkeypatch.setattr(jobs, "admit", admitted)
+    monkeypatch.setattr(actions, "admit", admitted)
     yield
-    for child in jobs._children.values():
-        if child.poll() is None:
-            system.kill_group(child.pid)
-            child.wait()
-    jobs._children.clear()
+    fakes.kill_workers()
 
 
 def submit(workspace: Workspace, name: str | None = None, steps: int = 6) -> Path:
@@ -110,7 +107,7 @@ def test_a_killed_worker_is_named_failed_with_its_resume_point(workspace: Worksp
 def test_a_worker_that_nobody_here_started_is_buried_too(workspace: Workspace) -> None:
     folder = submit(workspace, steps=ENDLESS)
     wait_until(lambda: jobs.view(folder).state == "running")
-    child = jobs._children.pop(folder)
+    child = workers.children.pop(folder)
     assert jobs.view(folder).state == "running"
     child.kill()
     child.wait()

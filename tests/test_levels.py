@@ -20,7 +20,8 @@ ORDER = [
     ["engines"],
     ["evaluation"],
     ["training", "export"],
-    ["doctor", "store", "admission", "jobs", "worker"],
+    ["doctor", "store", "about", "admission", "jobs", "worker"],
+    ["archive", "compare_runs", "iterate", "sweeps"],
     ["api", "ui"],
     ["cli", "__main__"],
 ]

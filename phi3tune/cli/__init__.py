@@ -18,12 +18,17 @@ COMMANDS = {
     "data": ("data", "Look at a dataset before training on it."),
     "train": ("train", "Fine-tune a model on chats."),
     "runs": ("runs", "List runs, or show one."),
+    "sweep": ("sweep", "Try combinations of settings, one run for each, and rank them."),
+    "sweeps": ("sweep", "List sweeps, or show one as a ranked table."),
     "stop": ("runs", "Ask a running job to save and stop."),
-    "resume": ("runs", "Go on with a stopped or failed run or evaluation."),
+    "pause": ("runs", "Ask a job to save and make room for the others; resumed, it is the next to run."),
+    "resume": ("runs", "Go on with a stopped, paused or failed run or evaluation."),
+    "queue": ("queue", "List what runs and waits, or change the order."),
     "delete": ("runs", "Move a run or an evaluation to the trash."),
     "evaluate": ("evaluate", "Score models side by side on the same held-out rows."),
     "export": ("export", "Merge a run, or build it for onnxruntime-genai."),
     "chat": ("chat", "Talk to a model in the terminal."),
+    "classify": ("classify", "Choose a label for texts, with a classification run."),
     "doctor": ("doctor", "Print versions, device, memory, disk, and what is missing."),
 }
 INTERRUPTED = 130

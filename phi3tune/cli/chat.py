@@ -23,7 +23,10 @@ def chat(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Talk to a model in the terminal. Ctrl+C ends an answer; an empty line or Ctrl+D ends the chat."""
+    """Talk to a model in the terminal. Ctrl+C ends an answer; an empty line or Ctrl+D ends the chat.
+
+    A classifier answers each text for itself, with its labels and their probabilities.
+    """
     sampling = parse(SamplingConfig, settings)
     from phi3tune.engines import models, open_engine
     from phi3tune.engines.base import Engine
@@ -34,6 +37,9 @@ def chat(
     messages: list[Any] = [{"role": "system", "content": sampling.system}] if sampling.system else []
     try:
         while question := _ask():
+            if "classify" in engine.info.can:
+                _show_labels(engine, [*messages, {"role": "user", "content": question}])
+                continue
             messages.append({"role": "user", "content": question})
             messages.append({"role": "assistant", "content": _answer(engine, messages, sampling)})
     finally:
@@ -45,6 +51,12 @@ def _ask() -> str:
         sys.stderr.write("> ")
         sys.stderr.flush()
     return sys.stdin.readline().strip()
+
+
+def _show_labels(engine: Any, messages: list[Any]) -> None:
+    for label, share in engine.classify([messages])[0]["scores"].items():
+        sys.stdout.write(f"{label} {share:.1%}\n")
+    sys.stdout.flush()
 
 
 def _answer(engine: Any, messages: list[Any], config: SamplingConfig) -> str:

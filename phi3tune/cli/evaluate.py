@@ -60,7 +60,7 @@ def report(job: JobView, workspace: Workspace, *, as_json: bool) -> None:
         for name in ("report.html", "report.md", "rows.jsonl", "judge.jsonl", "safety.jsonl"):
             if (job.folder / name).is_file():
                 say(f"{name}: {job.folder / name}")
-    elif job.state in ("stopped", "failed"):
+    elif job.state in ("stopped", "paused", "failed"):
         name = job.folder.relative_to(workspace.root).as_posix()
         say(f"the answers so far are kept; go on with: phi3tune resume {name}")
 

@@ -25,7 +25,7 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     settings: dict[str, Any],
 ) -> int:
-    """Merge a run, or build it for onnxruntime-genai and prove that the build behaves like it."""
+    """Merge a run, or build it for an ONNX runtime and prove that the build behaves like it."""
     given = {"model": model} if model is not None else {}
     checked = parse(ExportConfig, {**(read_yaml(config) if config is not None else {}), **settings, **given})
     job, code = run_job("export", checked, Workspace.current())
@@ -42,6 +42,10 @@ def _summary(result: dict[str, Any]) -> None:
     parity = result.get("parity")
     if parity is not None:
         say(f"parity with the merged model: {'passed' if parity['passed'] else 'FAILED'}")
+        if parity.get("task") == "classification":
+            say(f"same label {_number(parity['same_label'], '.1%')} of the time")
+            say(f"a label's probability differs by {_number(parity['max_difference'], '.2e')} at most")
+            return
         say(f"mean KL divergence {_number(parity['kl_mean'], '.2e')} nats")
         say(f"same next token {_number(parity['top1_agreement'], '.2%')} of the time")
         say(f"same greedy answer {_number(parity['greedy_match'], '.1%')} of the time")

@@ -57,7 +57,7 @@ def follow_job(folder: Path, workspace: Workspace, offset: int = 0) -> tuple[job
     job = jobs.view(folder)
     if job.state == "failed":
         say(f"phi3tune: {folder.name} failed: {job.reason}")
-    code = {"completed": 0, "stopped": 0, "failed": 2 if printer.user_error else 1}[job.state]
+    code = {"completed": 0, "stopped": 0, "paused": 0, "failed": 2 if printer.user_error else 1}[job.state]
     return job, INTERRUPTED if interrupts.count else code
 
 

@@ -1,4 +1,4 @@
-"""`phi3tune runs`, `stop`, `resume` and `delete`."""
+"""`phi3tune runs`, `stop`, `pause`, `resume` and `delete`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from phi3tune import jobs
-from phi3tune.cli import evaluate, plain_typer, train
+from phi3tune.about import edit_about
+from phi3tune.cli import evaluate, iterate, plain_typer, train
 from phi3tune.cli.follow import duration, follow_job, print_json, say
+from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 
 app = plain_typer()
@@ -21,27 +23,44 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's name, as in `ph
 
 runs_app = plain_typer()
 app.add_typer(runs_app, name="runs")
+runs_app.add_typer(iterate.app)
 
 
 @runs_app.callback(invoke_without_command=True)
-def runs(ctx: typer.Context, as_json: Json = False) -> None:
+def runs(
+    ctx: typer.Context,
+    project: Annotated[str | None, typer.Option(help="Only the runs of this project.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only the runs with this tag.")] = None,
+    as_json: Json = False,
+) -> None:
     """List runs, oldest first, or show one."""
     if ctx.invoked_subcommand is not None:
         return
-    found = jobs.runs(Workspace.current())
+    workspace = Workspace.current()
+    found = jobs.runs(workspace, project=project, tag=tag)
+    if project is not None and project not in (known := jobs.projects(workspace)):
+        raise UserError(f"there is no project {project!r}; projects: {', '.join(known) or 'none yet'}")
     if as_json:
         print_json({"runs": [_row(job) for job in found]})
+    elif not found and tag is not None:
+        say(f"no run has the tag {tag!r}")
     elif not found:
         say("no runs yet; start one with: phi3tune train --dataset lantern-support")
     else:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table("run", "status", "step", "resume from", "reason")
+        table = Table("run", "project", "tags", "status", "step", "resume from", "reason")
         for job in found:
             row = _row(job)
             table.add_row(
-                job.id, job.state, f"{job.step:,}/{job.steps:,}", str(row["resume_step"] or "-"), job.reason or "-"
+                job.id if job.title == job.id else f"{job.id}: {job.title}",
+                job.project or "-",
+                ", ".join(job.tags) or "-",
+                job.state,
+                f"{job.step:,}/{job.steps:,}",
+                str(row["resume_step"] or "-"),
+                job.reason or "-",
             )
         Console().print(table)
 
@@ -54,6 +73,7 @@ def _row(job: jobs.JobView) -> dict[str, Any]:
         "steps": job.steps,
         "resume_step": job.resume_step,
         "reason": job.reason,
+        **job.about.model_dump(mode="json", include={"title", "project", "tags"}),
     }
 
 
@@ -64,6 +84,7 @@ def show(run: Run, as_json: Json = False) -> None:
     job = jobs.view(folder)
     details = {
         **_row(job),
+        "note": job.about.note,
         "phase": job.phase,
         "eta_seconds": job.eta_seconds,
         "path": str(folder),
@@ -75,7 +96,30 @@ def show(run: Run, as_json: Json = False) -> None:
         return
     eta = f", {duration(job.eta_seconds)} left" if job.eta_seconds is not None else ""
     say(f"{job.id}: {job.state} {job.phase} {job.step:,}/{job.steps:,} steps{eta} {job.reason}".strip())
+    if job.about.note:
+        say(job.about.note)
     typer.echo((folder / "run.yaml").read_text(encoding="utf-8").strip())
+
+
+@runs_app.command("edit")
+def edit(
+    run: Run,
+    title: Annotated[str | None, typer.Option(help="What lists call it; the run keeps its name.")] = None,
+    project: Annotated[str | None, typer.Option(help="Project that it is listed under; '' for none.")] = None,
+    tags: Annotated[str | None, typer.Option(help="All its tags, as a,b; '' for none.")] = None,
+    note: Annotated[str | None, typer.Option(help="A remark kept with the run; '' for none.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Change the title, project, tags or note of a run, at any time."""
+    given = {"title": title, "project": project, "tags": tags, "note": note}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes:
+        raise UserError(f"nothing to change in {run}: give --title, --project, --tags or --note")
+    about = edit_about(Workspace.current().run(run), **changes)
+    if as_json:
+        print_json({"run": run, **about.model_dump(mode="json")})
+    else:
+        say(f"{run}: {', '.join(changes)} changed")
 
 
 @app.command()
@@ -89,12 +133,22 @@ def stop(
 
 
 @app.command()
+def pause(job: Job) -> None:
+    """Ask a job to save and make room for the others; resumed, it is the next to run."""
+    workspace = Workspace.current()
+    folder = jobs.named(job, workspace)
+    jobs.pause(folder, workspace)
+    done = "is paused" if jobs.view(folder).state == "paused" else "will save and pause after this step"
+    say(f"{job} {done}; go on with: phi3tune resume {job}")
+
+
+@app.command()
 def resume(
     job: Job,
     detach: Annotated[bool, typer.Option("--detach", help="Start it and return at once.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Go on with a stopped or failed run or evaluation, from its last good checkpoint or its last answers."""
+    """Go on with a stopped, paused or failed run or evaluation, from its last good checkpoint or its last answers."""
     workspace = Workspace.current()
     folder = jobs.named(job, workspace)
     offset = jobs.resume(folder, workspace)

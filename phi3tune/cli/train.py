@@ -29,15 +29,20 @@ def train(
     """Fine-tune a model on chats. Ctrl+C saves and stops; a second one stops at once."""
     values = {**(read_yaml(config) if config is not None else {}), **settings}
     checked = parse(TrainConfig, values)
+    return start(checked, detach=detach, as_json=as_json)
+
+
+def start(config: TrainConfig, *, detach: bool, as_json: bool) -> int:
+    """Queue a run and, unless it is detached, follow it to its end; the exit code."""
     workspace = Workspace.current()
     if detach:
-        folder = jobs.submit("train", checked, workspace)
+        folder = jobs.submit("train", config, workspace)
         job = jobs.view(folder)
         say(f"{folder.name} started; follow it on the page or with: phi3tune runs show {folder.name}")
         if as_json:
             print_json({"run": job.id, "status": job.state})
         return 0
-    job, code = run_job("train", checked, workspace)
+    job, code = run_job("train", config, workspace)
     report(job, as_json=as_json)
     return code
 
@@ -52,5 +57,5 @@ def report(job: jobs.JobView, *, as_json: bool) -> None:
         settings = jobs.read_config(job.folder)
         assert isinstance(settings, TrainConfig)
         say(f"next: phi3tune evaluate {settings.model} {job.id} --dataset {settings.dataset}")
-    elif job.state == "stopped":
-        say(f"{job.id} is stopped; go on with: phi3tune resume {job.id}")
+    elif job.state in ("stopped", "paused"):
+        say(f"{job.id} is {job.state}; go on with: phi3tune resume {job.id}")

@@ -4,24 +4,39 @@ The YAML file, the command line's flags, the page's widgets and the docs are all
 models: a default, a range or a sentence is written here and nowhere else.
 """
 
-from phi3tune.config.base import Config, flag, limits, parse, read_yaml, sections, setting, to_yaml
+from phi3tune.config.base import (
+    Config,
+    arguments,
+    differing,
+    flag,
+    limits,
+    names_from_text,
+    parse,
+    read_yaml,
+    sections,
+    setting,
+    to_yaml,
+)
 from phi3tune.config.dataset import DataFormat, DatasetConfig, Part
 from phi3tune.config.evaluate import EvalConfig, Metric
-from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Optimizer, Scheduler, Tracker, WatchedMetric
-from phi3tune.config.train import PRESETS, TrainConfig
-from phi3tune.config.use import ExportConfig, Precision, SamplingConfig
+from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Module, Optimizer, Scheduler, Tracker, WatchedMetric
+from phi3tune.config.train import PRESETS, QUALITY, TrainConfig
+from phi3tune.config.use import DownloadConfig, ExportConfig, Precision, SamplingConfig
 
 __all__ = [
     "MODULES",
     "PRESETS",
+    "QUALITY",
     "TARGET_MODULES",
     "Config",
     "DataFormat",
     "DatasetConfig",
+    "DownloadConfig",
     "EvalConfig",
     "ExportConfig",
     "Method",
     "Metric",
+    "Module",
     "Optimizer",
     "Part",
     "Precision",
@@ -30,8 +45,11 @@ __all__ = [
     "Tracker",
     "TrainConfig",
     "WatchedMetric",
+    "arguments",
+    "differing",
     "flag",
     "limits",
+    "names_from_text",
     "parse",
     "read_yaml",
     "sections",

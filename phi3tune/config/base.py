@@ -39,6 +39,30 @@ def sections(config: type[Config]) -> dict[str, list[str]]:
     return found
 
 
+def differing(config: Config) -> dict[str, Any]:
+    """The settings that are not at their defaults, as they are written to YAML."""
+    fields = type(config).model_fields
+    values = config.model_dump(mode="json")
+    return {name: value for name, value in values.items() if value != _default(fields[name])}
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True)
+
+
+def arguments(config: Config) -> list[str]:
+    """The command-line flags that give this config: `["--epochs", "2.0", "--no-packing"]`."""
+    given = []
+    for name, value in differing(config).items():
+        if isinstance(value, bool):
+            given.append(flag(name) if value else f"--no-{flag(name)[2:]}")
+        elif isinstance(value, dict):
+            given += [flag(name), ",".join(f"{key}={item}" for key, item in value.items())]
+        else:
+            given += [flag(name), ",".join(map(str, value)) if isinstance(value, list) else str(value)]
+    return given
+
+
 def limits(field: FieldInfo) -> str:
     """A field's range in words: `above 0, at most 1`; empty where there is none."""
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

@@ -77,10 +77,7 @@ def _watching(config: TrainConfig) -> list[str]:
             f"--best-metric {config.best_metric} is for --task classification; use eval_loss or eval_token_accuracy"
         )
     watched = config.keep_best or config.early_stopping is not None
-    nothing_held_out = config.validation_file is None and (
-        config.validation_rows == 0 or (config.validation_rows is None and config.validation_share == 0)
-    )
-    if watched and nothing_held_out:
+    if watched and not config.validates:
         found.append("--keep-best and --early-stopping need validation rows; raise --validation-share or drop them")
     return found
 

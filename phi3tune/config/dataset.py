@@ -66,3 +66,9 @@ class DatasetConfig(Config):
         if any(len(pair) != 2 or not pair[0].strip() or not pair[1].strip() for pair in pairs):
             raise ValueError("write it as field=column,field=column, such as user=question,assistant=answer")
         return {field.strip(): column.strip() for field, column in pairs}
+
+    @property
+    def validates(self) -> bool:
+        """Whether rows are kept from training to watch it by."""
+        rows = self.validation_rows
+        return self.validation_file is not None or (self.validation_share > 0 if rows is None else rows > 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Method = Literal["lora", "rslora", "dora", "pissa", "loraplus", "qlora", "qlora8", "full", "last_layers"]
-TARGET_MODULES = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
-MODULES = (*TARGET_MODULES, "embed_tokens", "lm_head", "norms")
+Module = Literal["qkv_proj", "o_proj", "gate_up_proj", "down_proj", "embed_tokens", "lm_head", "norms"]
+TARGET_MODULES: tuple[Module, ...] = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+MODULES: tuple[Module, ...] = get_args(Module)
 Tracker = Literal["trackio", "tensorboard", "wandb"]
 WatchedMetric = Literal["eval_loss", "eval_token_accuracy", "eval_accuracy", "eval_macro_f1"]
 # transformers' `SchedulerType`, without those that need arguments of their own or another loop.

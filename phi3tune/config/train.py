@@ -9,7 +9,7 @@ from pydantic import field_validator, model_validator
 from phi3tune.config.base import Config, names_from_text, setting
 from phi3tune.config.conflicts import conflicts
 from phi3tune.config.dataset import DatasetConfig
-from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Optimizer, Scheduler, Tracker, WatchedMetric
+from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Module, Optimizer, Scheduler, Tracker, WatchedMetric
 
 # What the names of `--method` stand for; each is `lora` or `full` with other settings.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -20,6 +20,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "qlora": {"method": "lora", "base_bits": "4"},
     "qlora8": {"method": "lora", "base_bits": "8"},
     "last_layers": {"method": "full", "last_layers": 2},
+}
+
+# What `--quality` stands for, beside what was given: how much is spent on one pass over the rows.
+QUALITY: dict[str, dict[str, Any]] = {
+    "fast": {"lora_rank": 8, "sample_count": 1, "max_length": 512},
+    "balanced": {},
+    "thorough": {"lora_rank": 64, "use_rslora": True, "keep_best": True},
 }
 
 
@@ -63,13 +70,18 @@ class MethodSettings(Config):
         "lora trains small adapter matrices, full trains the weights; the other names are presets of the settings "
         "below.",
         unit="name",
+    )
+    quality: Literal["fast", "balanced", "thorough"] = setting(
+        "balanced",
+        "How much to spend: fast takes a small adapter and shorter rows, thorough a large adapter and the best of all "
+        "evaluations. What is set by itself wins.",
+        unit="name",
         group="simple",
     )
     lora_rank: int = setting(
         16,
         "Rank of the adapter matrices; more rank learns more and costs more memory.",
         unit="rank",
-        group="simple",
         ge=1,
         le=512,
     )
@@ -94,10 +106,10 @@ class MethodSettings(Config):
     base_bits: Literal["as_stored", "8", "4"] = setting(
         "as_stored", "Bits of the frozen weights under the adapter; 8 and 4 are QLoRA (bitsandbytes).", unit="bits"
     )
-    target_modules: list[str] = setting(
+    target_modules: list[Module] = setting(
         list(TARGET_MODULES),
-        "Layers that get an adapter or, with full, are trained: qkv_proj, o_proj, gate_up_proj, down_proj; with full "
-        "also embed_tokens, lm_head, norms. With full, the default four mean every weight.",
+        "Layers that get an adapter, the first four. With full, the layers that are trained; there the default four "
+        "mean every weight.",
         unit="names",
     )
     last_layers: int | None = setting(
@@ -113,10 +125,9 @@ class MethodSettings(Config):
 
     @field_validator("target_modules")
     @classmethod
-    def _known_modules(cls, value: list[str]) -> list[str]:
-        unknown = [name for name in value if name not in MODULES]
-        if unknown or not value:
-            raise ValueError(f"it takes one or more of {', '.join(MODULES)}")
+    def _some_module(cls, value: list[Module]) -> list[Module]:
+        if not value:
+            raise ValueError(f"name one or more of {', '.join(MODULES)}")
         return list(dict.fromkeys(value))
 
 
@@ -181,7 +192,6 @@ class OptimizerSettings(Config):
         None,
         "Peak learning rate; empty chooses it from the model's width and the method.",
         unit="per step",
-        group="simple",
         gt=0.0,
         le=1.0,
     )
@@ -297,11 +307,14 @@ class TrainConfig(
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        """Replace the name of a preset by what it stands for; what was given beside it wins."""
-        if not isinstance(values, dict) or values.get("method") not in PRESETS:
+        """Replace the names of presets by what they stand for; what was given beside them wins."""
+        if not isinstance(values, dict):
             return values
-        preset = PRESETS[values["method"]]
-        return {**preset, **values, "method": preset["method"]}
+        preset = PRESETS.get(str(values.get("method")), {})
+        quality = QUALITY.get(str(values.get("quality")), {})
+        if values.get("method") in ("full", "last_layers"):  # an adapter's settings mean nothing there
+            quality = {name: value for name, value in quality.items() if name != "use_rslora"}
+        return {**quality, **preset, **values, "method": preset.get("method", values.get("method", "lora"))}
 
     @property
     def adapter(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from phi3tune.config.base import Config, setting
 
@@ -13,15 +15,42 @@ class ExportConfig(Config):
     """A build of a model in another form."""
 
     model: str = setting("", "Model to build: a run, a checkpoint, or a Phi-3 folder.", unit="name", group="simple")
-    format: Literal["merged", "onnx"] = setting(
+    format: Literal["merged", "onnx", "portable-onnx"] = setting(
         "onnx",
-        "merged is one folder for transformers; onnx is a build for onnxruntime-genai.",
+        "merged is one folder for transformers, onnx a build for onnxruntime-genai, portable-onnx a plain graph that "
+        "any ONNX runtime reads, which classifiers need.",
         unit="name",
         group="simple",
     )
-    precision: Precision = setting("int4", "Number format of the ONNX weights.", unit="name", group="simple")
+    precision: Precision = setting(
+        "int4",
+        "Number format of the ONNX weights; portable-onnx has int8 and fp32, and takes fp32 when none is given.",
+        unit="name",
+        group="simple",
+    )
     parity_rows: int = setting(
         32, "Held-out conversations on which the build is compared with the merged model.", unit="rows", ge=1, le=10_000
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _portable_precision(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("format") == "portable-onnx":
+            return {"precision": "fp32", **values}
+        return values
+
+    def conflicts(self) -> list[str]:
+        if self.format == "portable-onnx" and self.precision == "int4":
+            return ["--precision int4 is for --format onnx; portable-onnx takes int8 or fp32"]
+        return []
+
+
+class DownloadConfig(Config):
+    """A model of the Hub, fetched into the Hub client's cache."""
+
+    model: str = setting("", "Hub id of the model, as owner/name.", unit="name", group="simple")
+    revision: str | None = setting(
+        None, "Branch, tag or commit; empty takes the main branch.", unit="name", group="simple"
     )
 
 

@@ -1,4 +1,4 @@
-"""Models that answer and score: torch, onnxruntime-genai and remote endpoints behind one protocol."""
+"""Models that answer and score: torch, onnxruntime-genai, onnxruntime and remote endpoints behind one protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def open_engine(ref: ModelRef, *, threads: int | None = None, key_variable: str = "OPENAI_API_KEY") -> Engine:
     """Load a model in this process, on `threads` cores (all that the process may use, when None).
 
-    An endpoint gets the key in the environment variable `key_variable`. Raises `UserError` when a file was altered
+    A classifier answers with its likeliest label. An endpoint gets the key in the environment variable
+    `key_variable`. Raises `UserError` when a file was altered
     after it was written, or the model cannot be loaded or reached.
     """
     if ref.kind == "remote":
@@ -21,7 +22,15 @@ def open_engine(ref: ModelRef, *, threads: int | None = None, key_variable: str 
         from phi3tune.engines.remote import RemoteEngine
 
         return RemoteEngine(parse(ref.ref), name=ref.label, key_variable=key_variable)
+    if ref.task == "classification":
+        from phi3tune.engines.classifier import open_classifier
+
+        return open_classifier(ref, threads=threads)
     verify(ref)
+    if ref.kind == "onnxruntime":
+        from phi3tune.engines.portable import PortableEngine
+
+        return PortableEngine(ref.base, name=ref.label, threads=threads)
     if ref.kind == "onnxruntime-genai":
         from phi3tune.engines.genai import GenaiEngine
 

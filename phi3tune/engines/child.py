@@ -1,9 +1,10 @@
 """`python -m phi3tune.engines.child ADDRESS`: one loaded model, answering its pool one request at a time.
 
 What goes over the connection, as tuples:
-    pool to child    ("open", 0, ref), then ("stream", id, ref, request), ("info", id, ref), ("cancel", id)
-    child to pool    ("ready", 0, info of the base), then ("chunk", id, chunk), ("info", id, info) or
-                     ("error", id, whether it is the user's mistake, text)
+    pool to child    ("open", 0, ref), then ("stream", id, ref, request), ("classify", id, ref, inputs),
+                     ("info", id, ref), ("cancel", id)
+    child to pool    ("ready", 0, info of the base), then ("chunk", id, chunk), ("labels", id, classifications),
+                     ("info", id, info) or ("error", id, whether it is the user's mistake, text)
 The child ends when the other side is gone.
 """
 
@@ -18,8 +19,10 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3tune.chat import Message
 from phi3tune.engines import open_engine
 from phi3tune.engines.base import Engine, EngineInfo, Request
+from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef, verify_folder
 from phi3tune.errors import UserError
 
@@ -57,6 +60,8 @@ def _serve(connection: Connection) -> None:
         try:
             if verb == "info":
                 connection.send(("info", number, model.info(*rest)))
+            elif verb == "classify":
+                connection.send(("labels", number, model.classify(*rest)))
             else:
                 model.stream(connection, number, *rest)
         except (EOFError, ConnectionError):
@@ -70,7 +75,7 @@ class _Model:
 
     def __init__(self, ref: ModelRef) -> None:
         base = ref
-        if ref.adapter is not None:
+        if ref.adapter is not None and ref.task == "chat":
             base = replace(ref, ref=str(ref.base), label=ref.base.name, adapter=None, run=None)
         self._engine: Any = open_engine(base)
         self.base: EngineInfo = self._engine.info
@@ -78,12 +83,18 @@ class _Model:
     def info(self, ref: ModelRef) -> EngineInfo:
         return self._view(ref).info
 
+    def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
+        if ref.task != "classification":
+            raise UserError(f"{ref.label} answers chats and chooses no labels; name a classification run")
+        found: list[Classification] = self._engine.classify(inputs)
+        return found
+
     def stream(self, connection: Connection, number: int, ref: ModelRef, request: Request) -> None:
         for chunk in self._view(ref).stream(request, _cancelled(connection, number)):
             connection.send(("chunk", number, chunk))
 
     def _view(self, ref: ModelRef) -> Engine:
-        if ref.kind != "torch":
+        if ref.kind != "torch" or ref.task == "classification":
             engine: Engine = self._engine
             return engine
         return self._with_adapter(self._engine, ref)

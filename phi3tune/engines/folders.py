@@ -1,4 +1,4 @@
-"""What a folder holds, told from its small files only: a Phi-3 checkpoint, an adapter or a build.
+"""What a folder holds, told from its small files only: a Phi-3 checkpoint, an adapter or a build, and for which task.
 
 Nothing of a folder is ever run: `auto_map` is not followed, and weights must be safetensors.
 """
@@ -11,8 +11,12 @@ from typing import Any, Literal
 
 from phi3tune.errors import UserError
 
-FolderKind = Literal["weights", "adapter", "build"]
+FolderKind = Literal["weights", "adapter", "build", "portable"]
+Task = Literal["chat", "classification"]
 ARCHITECTURE = "Phi3ForCausalLM"
+CLASSIFIER = "Phi3ForSequenceClassification"
+PORTABLE = "export.json"  # what transformers' exporters leave beside model.onnx
+LABELS = "labels.json"
 _RELATIVES = {
     "phi": "Phi-1 and Phi-2 have another architecture",
     "phi3small": "Phi-3-small has another architecture and tokenizer",
@@ -53,6 +57,9 @@ def folder_kind(folder: Path) -> FolderKind:
     if (folder / "genai_config.json").is_file():
         check_build(folder)
         return "build"
+    if (folder / PORTABLE).is_file():
+        check_portable(folder)
+        return "portable"
     if (folder / "config.json").is_file():
         check_weights(folder)
         return "weights"
@@ -61,28 +68,62 @@ def folder_kind(folder: Path) -> FolderKind:
         return "adapter"
     raise UserError(
         f"folder {folder} holds no model: it has neither config.json (a checkpoint), adapter_config.json (an adapter) "
-        "nor genai_config.json (an ONNX build)"
+        f"nor genai_config.json or {PORTABLE} (an ONNX build)"
     )
+
+
+def task_of(folder: Path) -> Task:
+    """What the weights, the adapter or the portable build in `folder` were trained for."""
+    if (folder / "config.json").is_file():
+        classifies = CLASSIFIER in (read_json(folder / "config.json").get("architectures") or [])
+    else:
+        classifies = read_json(folder / "adapter_config.json").get("task_type") == "SEQ_CLS"
+    return "classification" if classifies else "chat"
+
+
+def labels_of(folder: Path) -> tuple[str, ...]:
+    """The labels of a classifier in the order of its outputs, from its config or beside its adapter.
+
+    Raises `UserError` when they are not there: without them, its outputs mean nothing.
+    """
+    if (folder / "config.json").is_file():
+        names = read_json(folder / "config.json").get("id2label")
+        found = list(names.items()) if isinstance(names, dict) else []
+        labels = [label for _, label in sorted(found, key=lambda item: int(item[0]) if item[0].isdigit() else -1)]
+        numbered = sorted(key for key, _ in found) == sorted(map(str, range(len(found))))
+    else:
+        labels = read_json(folder / LABELS).get("labels", []) if (folder / LABELS).is_file() else []
+        numbered = isinstance(labels, list)
+    if not numbered or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{folder} does not name the labels of its classifier; train it again, or restore its files")
+    return tuple(labels)
 
 
 def check_weights(folder: Path) -> None:
     """Raise `UserError` unless `folder` is a whole Phi-3 checkpoint in safetensors with its tokenizer."""
+    check_config(folder)
+    _check_shards(folder)
+    _need(folder, "tokenizer.json", "copy it from the model that the checkpoint was made from")
+
+
+def check_config(folder: Path) -> None:
+    """Raise `UserError` unless the config.json in `folder` is that of a Phi-3 text model."""
     config = read_json(folder / "config.json")
     model_type = config.get("model_type")
     if model_type != "phi3":
         reason = _RELATIVES.get(str(model_type), "it is not a Phi-3 model")
         raise UserError(f"{folder} has model_type {str(model_type)[:60]!r}: {reason}; {_ACCEPTED}")
     architectures = config.get("architectures")
-    if not isinstance(architectures, list) or ARCHITECTURE not in architectures:
+    if not isinstance(architectures, list) or not {ARCHITECTURE, CLASSIFIER} & set(map(str, architectures)):
         raise UserError(f"{folder} names the architectures {str(architectures)[:80]}; {_ACCEPTED}")
+    if CLASSIFIER in architectures:
+        labels_of(folder)
     rope = config.get("rope_scaling") or {}
     if isinstance(rope, dict) and "su" in (rope.get("type"), rope.get("rope_type")):
         raise UserError(
             f"{folder} has the withdrawn rope_scaling type 'su' of April 2024, which transformers no longer loads; "
             "download the model's newer revision"
         )
-    _check_shards(folder)
-    _need(folder, "tokenizer.json", "copy it from the model that the checkpoint was made from")
 
 
 def check_adapter(folder: Path) -> None:
@@ -108,6 +149,17 @@ def check_build(folder: Path) -> None:
         raise UserError(f"{path} names the model file {str(name)[:80]!r}, which is not a plain file name")
     _need(folder, name, "build the folder again")
     _need(folder, "tokenizer.json", "build the folder again")
+
+
+def check_portable(folder: Path) -> None:
+    """Raise `UserError` unless `folder` is a portable ONNX build of a Phi-3 with its tokenizer."""
+    form = read_json(folder / PORTABLE).get("export_format")
+    if form != "onnx":
+        raise UserError(f"{folder} holds an export of the format {str(form)[:40]!r}; only onnx is accepted")
+    _need(folder, "config.json", "build the folder again")
+    check_config(folder)
+    for name in ("model.onnx", "model.onnx.data", "tokenizer.json"):
+        _need(folder, name, "build the folder again")
 
 
 def _check_shards(folder: Path) -> None:

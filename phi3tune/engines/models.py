@@ -6,25 +6,24 @@ when a model is opened (`verify`).
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from phi3tune.config import read_yaml
-from phi3tune.engines import address
-from phi3tune.engines.folders import check_adapter, folder_kind, read_json
+from phi3tune.engines import address, hub_models
+from phi3tune.engines.folders import Task, check_adapter, folder_kind, read_json, task_of
+from phi3tune.engines.hub_models import HubModel
 from phi3tune.errors import UserError
 from phi3tune.paths import MANIFEST, NANO, Workspace, check_name, inside, is_run, manifest_problem
 
 NANO_NAME = "phi3-nano"
-Kind = Literal["torch", "onnxruntime-genai", "remote"]
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+Kind = Literal["torch", "onnxruntime-genai", "onnxruntime", "remote"]
+MODEL_RECORD = "model.json"  # of a run: what it started from
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]{1,12}")
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,11 @@ class ModelRef:
     """A model that exists, and where its parts lie.
 
     ref      what resolves to it again, in any working directory
-    folder   folder with whole weights (kind torch) or with the build (kind onnxruntime-genai); None for an endpoint
+    folder   folder with whole weights (kind torch) or with the build (the onnxruntime kinds); None for an endpoint
     adapter  folder of a LoRA adapter on `folder`, or None
     run      the run that made it, or None
+    task     what it does: answer chats, or choose one of its labels
+    origin   of an adapter: what resolves to `folder`
     """
 
     ref: str
@@ -43,6 +44,8 @@ class ModelRef:
     folder: Path | None
     adapter: Path | None = None
     run: str | None = None
+    task: Task = "chat"
+    origin: str | None = None
 
     @property
     def base(self) -> Path:
@@ -52,19 +55,41 @@ class ModelRef:
         return self.folder
 
     @property
+    def loaded(self) -> Path:
+        """Folder that a loaded model is known by: the base that adapters share, or the adapter of a classifier, whose
+        head is not the base's."""
+        return self.adapter if self.task == "classification" and self.adapter is not None else self.base
+
+    @property
     def tokenizer(self) -> Path:
         """Folder that the prompt renderer is loaded from."""
         return self.base
 
 
-def resolve(ref: str, workspace: Workspace) -> ModelRef:
+def resolve(ref: str, workspace: Workspace, *, download: bool = True) -> ModelRef:
     """The model that `ref` names: `phi3-nano`, RUN, RUN/checkpoint-N, RUN/merged, RUN/onnx/BUILD, a folder or a Hub id.
 
-    Run ids win over paths, paths over Hub ids. A Hub model that is not in the local cache is downloaded. An address
+    Run ids win over paths, paths over Hub ids. A Hub id may name a branch, tag or commit (`owner/name@revision`); a Hub
+    model that is not in the local cache is downloaded, unless `download` is False. An address
     (`http(s)://host/v1`, `http(s)://host/v1#model`) is an endpoint, which is not asked whether it is there.
     Raises `UserError` when there is no such model or it is none that can be loaded.
     """
-    return _Resolver(workspace).resolve(ref)
+    return _Resolver(workspace, download=download).resolve(ref)
+
+
+def hub_model(ref: str, revision: str | None, workspace: Workspace) -> HubModel | None:
+    """The Hub model that `ref` names, of this revision where one is given; None for a run, a folder and the others.
+
+    Raises `UserError` for a revision of something that is not on the Hub.
+    """
+    resolver, name = _Resolver(workspace), ref.strip()
+    elsewhere = name == NANO_NAME or address.is_address(name) or resolver.names_run(name) or _existing(name)
+    found = None if elsewhere else HubModel.parse(name)
+    if revision is None:
+        return found
+    if found is None:
+        raise UserError(f"--revision {revision} belongs to Hub models, and {name[:200]} is none; leave it out")
+    return HubModel(found.repo, revision)
 
 
 def whole_weights(ref: ModelRef, workspace: Workspace) -> Path:
@@ -75,7 +100,18 @@ def whole_weights(ref: ModelRef, workspace: Workspace) -> Path:
     return _Resolver(workspace).whole_weights(ref)
 
 
-def buildable(ref: str, form: Literal["merged", "onnx"], workspace: Workspace) -> ModelRef:
+def starting_point(ref: ModelRef, workspace: Workspace, *, adapter: bool) -> ModelRef:
+    """What a run on `ref` starts from: whole weights or, when an `adapter` is to be trained and `ref` is one, that.
+
+    Raises `UserError` for builds and, where whole weights are needed, for adapters that were not merged.
+    """
+    resolver = _Resolver(workspace)
+    if adapter and ref.adapter is not None:
+        return ref
+    return replace(ref, folder=resolver.whole_weights(ref), adapter=None, origin=None)
+
+
+def buildable(ref: str, form: Literal["merged", "onnx", "portable-onnx"], workspace: Workspace) -> ModelRef:
     """The model that an export starts from. Raises `UserError` when it cannot be built in that form."""
     found = resolve(ref, workspace)
     base = found.base
@@ -83,6 +119,8 @@ def buildable(ref: str, form: Literal["merged", "onnx"], workspace: Workspace) -
         raise UserError(f"{ref} is an ONNX build already; give the run or the folder it was made from")
     if form == "merged" and found.adapter is None and found.run is None:
         raise UserError(f"{ref} has no adapter to merge; its folder {base} is what a merge would give")
+    if form == "onnx" and found.task == "classification":
+        raise UserError(f"{ref} is a classifier, which onnxruntime-genai cannot run; use --format portable-onnx")
     return found
 
 
@@ -157,8 +195,8 @@ class _Resolver:
         path = _existing(ref)
         if path is not None:
             return self._folder(path.absolute())
-        if _HUB_ID.fullmatch(ref) and ".." not in ref:
-            return self._folder(_snapshot(ref, download=self._download), ref=ref, label=ref)
+        if (hub := HubModel.parse(ref)) is not None:
+            return self._folder(hub_models.folder(hub, download=self._download), ref=ref, label=hub.repo)
         runs = ", ".join(folder.name for folder in self._workspace.run_folders()) or "none yet"
         raise UserError(
             f"model {ref[:200]!r} does not exist: it is no run (runs: {runs}), no folder, no Hub id (owner/name) "
@@ -166,7 +204,7 @@ class _Resolver:
         )
 
     def whole_weights(self, ref: ModelRef) -> Path:
-        if ref.kind == "onnxruntime-genai":
+        if ref.kind in ("onnxruntime-genai", "onnxruntime"):
             raise UserError(
                 f"{ref.label} is an ONNX build, which cannot be trained or merged; name the model it was built from"
             )
@@ -183,6 +221,9 @@ class _Resolver:
         raise UserError(
             f"{ref.label} is a LoRA adapter, not whole weights; name a run and merge it, or a whole checkpoint"
         )
+
+    def names_run(self, ref: str) -> bool:
+        return self._is_run(ref.partition("/")[0])
 
     def _is_run(self, name: str) -> bool:
         try:
@@ -217,14 +258,16 @@ class _Resolver:
         ref = f"{run}/{part}" if part else run
         if (trained / "adapter_config.json").is_file() and not (trained / "config.json").is_file():
             check_adapter(trained)
-            return ModelRef(ref, ref, "torch", self._base_of(run), trained, run)
+            base = self._base_of(run)
+            return ModelRef(ref, ref, "torch", base.base, trained, run, task_of(trained), base.ref)
         return self._folder(trained, ref=ref, label=ref, run=run)
 
-    def _base_of(self, run: str) -> Path:
-        model = _settings(self._workspace.runs / run / "run.yaml")
+    def _base_of(self, run: str) -> ModelRef:
+        """The whole weights under a run's adapter; a run that trained on from an adapter names that adapter's base."""
         self._within.append(run)
         try:
-            return self.whole_weights(self.resolve(model))
+            base = self.resolve(_base_name(self._workspace.runs / run))
+            return replace(base, folder=self.whole_weights(base), adapter=None)
         except UserError as error:
             raise UserError(f"the base of run {run!r} cannot be loaded: {error}") from None
         finally:
@@ -237,16 +280,19 @@ class _Resolver:
         kind = folder_kind(folder)
         if kind == "build":
             return ModelRef(ref, label, "onnxruntime-genai", folder, None, run)
+        if kind == "portable":
+            return ModelRef(ref, label, "onnxruntime", folder, None, run, task_of(folder))
         if kind == "weights":
-            return ModelRef(ref, label, "torch", folder, None, run)
+            return ModelRef(ref, label, "torch", folder, None, run, task_of(folder))
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
         if not isinstance(base, str) or not base or _existing(base) == folder:
             raise UserError(f"the adapter in {folder} does not say which model it belongs to (base_model_name_or_path)")
         try:
-            weights = self.whole_weights(self.resolve(base))
+            whole = self.resolve(base)
+            weights = self.whole_weights(whole)
         except UserError as error:
             raise UserError(f"the base of the adapter in {folder} cannot be loaded: {error}") from None
-        return ModelRef(ref, label, "torch", weights, folder, run)
+        return ModelRef(ref, label, "torch", weights, folder, run, task_of(folder), whole.ref)
 
     def _label(self, folder: Path) -> str:
         models = self._workspace.exports / "models"
@@ -272,56 +318,25 @@ def _existing(ref: str) -> Path | None:
     return None
 
 
-def _settings(path: Path) -> str:
-    """The `model` setting of a run, read again only when its file changed."""
-    try:
-        return _model_setting(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        raise UserError(f"{path} is gone") from None
+def _base_name(run: Path) -> str:
+    """What a run's adapter belongs to: as recorded when its training began, else the `model` setting."""
+    for path, key in ((run / MODEL_RECORD, "base"), (run / "run.yaml", "model")):
+        try:
+            name = _named(path, key, path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            continue
+        if name is not None:
+            return name
+    raise UserError(f"{run / 'run.yaml'} is gone")
 
 
 @lru_cache(maxsize=1024)
-def _model_setting(path: Path, _changed: int) -> str:
-    model = read_yaml(path).get("model", NANO_NAME)
-    if not isinstance(model, str):
-        raise UserError(f"{path} must name its model as text")
-    return model
-
-
-def _snapshot(hub_id: str, *, download: bool) -> Path:
-    """Folder of a Hub model: from the local cache, else downloaded. Tokens are the Hub client's own affair."""
-    import httpx2
-    from huggingface_hub import errors, snapshot_download
-
-    def fetch(local_files_only: bool) -> Path:
-        return Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, local_files_only=local_files_only))
-
-    def error(problem: str) -> UserError:
-        return UserError(f"model {hub_id!r} is no run and no folder, and as a Hub id {problem}")
-
-    try:
-        return fetch(True)
-    except errors.HFValidationError as invalid:
-        raise error(f"it is malformed: {_one_line(invalid)}") from None
-    except errors.LocalEntryNotFoundError:
-        if not download:
-            raise error("it is not in the local cache") from None
-    try:
-        return fetch(False)
-    except errors.GatedRepoError:
-        raise error(
-            f"it is gated: accept its terms at https://huggingface.co/{hub_id} and log in with `hf auth login`"
-        ) from None
-    except errors.RepositoryNotFoundError:
-        raise error("it was not found: check the name, or log in with `hf auth login` if it is private") from None
-    except errors.LocalEntryNotFoundError:
-        offline = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") else "the Hub cannot be reached"
-        raise error(
-            f"it is not in the local cache and {offline}: go online once, or copy the model here and name its folder"
-        ) from None
-    except (OSError, httpx2.HTTPError) as failure:
-        raise error(f"it cannot be downloaded: {_one_line(failure)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _named(path: Path, key: str, _changed: int) -> str | None:
+    """One name out of a run's file, read again only when the file changed."""
+    if path.suffix == ".json":
+        name = read_json(path).get(key)
+    else:
+        name = read_yaml(path).get(key, NANO_NAME)
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"{path} must name its {key} as text")
+    return name

@@ -6,12 +6,14 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from phi3tune import system
+from phi3tune.chat import Message
 from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, Usage, never
+from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.process import ChildProcess, LoadingCancelledError, State
 from phi3tune.engines.turns import Turns
@@ -56,6 +58,17 @@ class Pool:
         finally:
             gone.set()
 
+    def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
+        """The labels of texts or chats by a classifier, which is loaded if it is not; waits while it is busy.
+
+        Raises `UserError` when the model is no classifier or cannot be loaded.
+        """
+        child = self._child(ref)
+        with child.turns.take():
+            self._ready(child, ref, never)
+            with self._processor.take() if child.device == "cpu" else nullcontext():
+                return child.classify(ref, inputs)
+
     def info(self, ref: ModelRef) -> EngineInfo:
         """Facts about a model, which is loaded if it is not; waits while it is answering."""
         child = self._child(ref)
@@ -66,7 +79,7 @@ class Pool:
     def state(self, ref: ModelRef) -> State:
         """Whether the weights of a model are in memory."""
         with self._lock:
-            child = self._children.get(ref.base)
+            child = self._children.get(ref.loaded)
         return child.state if child is not None else "not loaded"
 
     def close(self) -> None:
@@ -105,7 +118,7 @@ class Pool:
 
     def _child(self, ref: ModelRef) -> ChildProcess:
         with self._lock:
-            child = self._children.setdefault(ref.base, ChildProcess(ref.base))
+            child = self._children.setdefault(ref.loaded, ChildProcess(ref.loaded))
             child.used = time.monotonic()
             return child
 
@@ -115,11 +128,11 @@ class Pool:
             raise EngineError(f"{ref.label} cannot answer: the program is ending")
         if child.current():
             return
-        self._make_room(child)
+        self._make_room(child, ref)
         child.start(ref, cancelled)
 
-    def _make_room(self, wanted: ChildProcess) -> None:
-        need = _LOADED_PER_DISK_BYTE * sum(path.stat().st_size for path in wanted.base.iterdir() if path.is_file())
+    def _make_room(self, wanted: ChildProcess, ref: ModelRef) -> None:
+        need = _LOADED_PER_DISK_BYTE * sum(path.stat().st_size for path in ref.base.iterdir() if path.is_file())
         with self._lock:
             running = [child for child in self._children.values() if child is not wanted and child.pid is not None]
         running.sort(key=lambda child: child.used)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from phi3tune import system
+from phi3tune.chat import Message
 from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, never
 from phi3tune.engines.child import KEY
+from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.turns import Turns
 from phi3tune.errors import UserError
@@ -91,6 +93,12 @@ class ChildProcess:
         self._send(ref.label, "info", self._number, ref)
         info: EngineInfo = self._receive(ref.label, self._number, never)
         return info
+
+    def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
+        self._number += 1
+        self._send(ref.label, "classify", self._number, ref, inputs)
+        found: list[Classification] = self._receive(ref.label, self._number, never)
+        return found
 
     def stream(self, ref: ModelRef, request: Request, cancelled: Cancelled) -> Iterator[Chunk]:
         """Chunks of one answer, the last one with its finish reason."""
@@ -215,7 +223,7 @@ def _accept(server: socket.socket, key: bytes) -> Connection | None:
 
 def _version(base: Path) -> int:
     """Changes when a folder is written anew."""
-    for name in ("genai_config.json", "config.json"):
+    for name in ("genai_config.json", "config.json", "adapter_config.json"):
         if (base / name).is_file():
             return (base / name).stat().st_mtime_ns
     return 0

@@ -61,8 +61,8 @@ class TorchModel:
         self.folder = folder
         self.device = device or choose_device()
         self.config = Phi3Config.from_pretrained(folder, local_files_only=True)
-        self.dtype = dtype or inference_dtype(self.device, 4 * _parameters(folder))
-        self.causal = _load(folder, self.dtype).to(self.device).eval()
+        self.dtype = dtype or inference_dtype(self.device, 4 * parameters(folder))
+        self.causal = load_weights(folder, self.dtype, Phi3ForCausalLM).to(self.device).eval()
         self._peft: Any = None
         self._names: dict[str, str] = {}  # ours may hold dots, module names may not
         self._made = 0
@@ -73,7 +73,7 @@ class TorchModel:
         """Load an adapter beside the weights. Raises `UserError` when it does not belong to this base."""
         from peft import PeftModel
 
-        self._check_shapes(folder)
+        check_adapter_shapes(folder, self.causal, self.folder)
         inner = f"adapter{self._made}"
         try:
             if self._peft is None:
@@ -88,22 +88,6 @@ class TorchModel:
         self._peft.eval()
         self._selected = inner  # loading may have switched adapters on
         self.select(None)
-
-    def _check_shapes(self, folder: Path) -> None:
-        """Refuse an adapter of another model before it is half built into this one."""
-        for key, shape in _shapes(folder / "adapter_model.safetensors"):
-            module, _, matrix = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
-            if matrix not in ("lora_A", "lora_B"):
-                continue
-            try:
-                layer = self.causal.get_submodule(module)
-                fits = shape[1] == layer.in_features if matrix == "lora_A" else shape[0] == layer.out_features
-            except AttributeError:
-                fits = False
-            if not fits:
-                raise UserError(
-                    f"adapter {folder} does not fit the base {self.folder}: {module} differs; name its own base"
-                )
 
     def detach(self, name: str) -> None:
         """Free an adapter's memory."""
@@ -161,6 +145,21 @@ class TorchModel:
             torch.cuda.empty_cache()
 
 
+def check_adapter_shapes(folder: Path, model: Any, base: Path) -> None:
+    """Refuse an adapter of another model before it is half built into the one loaded from `base`."""
+    for key, shape in _shapes(folder / "adapter_model.safetensors"):
+        module, _, matrix = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".")
+        if matrix not in ("lora_A", "lora_B"):
+            continue
+        try:
+            layer = model.get_submodule(module)
+            fits = shape[1] == layer.in_features if matrix == "lora_A" else shape[0] == layer.out_features
+        except AttributeError:
+            fits = False
+        if not fits:
+            raise UserError(f"adapter {folder} does not fit the base {base}: {module} differs; name its own base")
+
+
 def weights_bytes(folder: Path) -> int:
     """Size on disk of the safetensors in a folder."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -176,14 +175,20 @@ def _shapes(path: Path) -> Iterator[tuple[str, list[int]]]:
         raise UserError(f"{path} cannot be read as safetensors: {error}; download or make it again") from None
 
 
-def _parameters(folder: Path) -> int:
+def parameters(folder: Path) -> int:
+    """Number of weights in the safetensors of a folder."""
     return sum(math.prod(shape) for path in folder.glob("*.safetensors") for _, shape in _shapes(path))
 
 
-def _load(folder: Path, dtype: torch.dtype) -> Any:
-    """The model class is fixed and no code of the folder is run. Raises `UserError` when weights are missing."""
+def load_weights(
+    folder: Path, dtype: torch.dtype, model_class: Any, *, absent: frozenset[str] = frozenset(), **options: Any
+) -> Any:
+    """A model of the class named; no code of the folder is run. Weights in `absent` come from elsewhere.
+
+    Raises `UserError` when others are missing.
+    """
     try:
-        model, report = Phi3ForCausalLM.from_pretrained(
+        model, report = model_class.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -191,11 +196,13 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **options,
         )
     except (OSError, RuntimeError, ValueError, KeyError, ImportError, SafetensorError) as error:
         detail = " ".join(str(error).split())[:200]
         raise UserError(f"the checkpoint in {folder} cannot be loaded: {detail}") from error
-    wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in report["mismatched_keys"]}
+    wrong = sorted({*report["missing_keys"], *mismatched} - absent)
     if wrong:
         raise UserError(f"the checkpoint in {folder} lacks weights or has them in wrong shapes: {', '.join(wrong[:3])}")
     return model

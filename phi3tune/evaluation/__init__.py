@@ -8,17 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phi3tune.evaluation.certainty import Interval, paired_interval
-    from phi3tune.evaluation.extras import check
+    from phi3tune.evaluation.extras import check, check_models
     from phi3tune.evaluation.held_out import choose
+    from phi3tune.evaluation.labels import classes
     from phi3tune.evaluation.progress import token_losses
     from phi3tune.evaluation.run import evaluate
     from phi3tune.evaluation.saved import load_report, rows
 
-__all__ = ["Interval", "check", "choose", "evaluate", "load_report", "paired_interval", "rows", "token_losses"]
+__all__ = [
+    "Interval",
+    "check",
+    "check_models",
+    "choose",
+    "classes",
+    "evaluate",
+    "load_report",
+    "paired_interval",
+    "rows",
+    "token_losses",
+]
 _MODULES = {
     "Interval": "certainty",
     "check": "extras",
+    "check_models": "extras",
     "choose": "held_out",
+    "classes": "labels",
     "evaluate": "run",
     "load_report": "saved",
     "paired_interval": "certainty",

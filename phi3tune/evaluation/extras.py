@@ -8,6 +8,7 @@ from typing import Any
 
 from phi3tune.config import EvalConfig
 from phi3tune.engines.models import ModelRef
+from phi3tune.errors import UserError
 from phi3tune.events import Reporter
 from phi3tune.paths import Workspace
 
@@ -26,6 +27,15 @@ def check(config: EvalConfig) -> None:
         from phi3tune.evaluation import benchmarks
 
         benchmarks.check(config)
+
+
+def check_models(config: EvalConfig, refs: Sequence[ModelRef]) -> None:
+    """Raise `UserError` when a classifier is asked for what only a model that answers can do."""
+    classifier = next((ref for ref in refs if ref.task == "classification"), None)
+    if classifier is not None and (config.safety is not None or config.benchmarks):
+        raise UserError(
+            f"{classifier.label} chooses labels and answers no prompts of --safety or --benchmarks; leave one out"
+        )
 
 
 def run(

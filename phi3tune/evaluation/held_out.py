@@ -10,10 +10,11 @@ from phi3tune import data
 from phi3tune.config import EvalConfig, Part, read_yaml
 from phi3tune.data import Conversation
 from phi3tune.data.split import key
+from phi3tune.engines.classifier import labels_of_ref
 from phi3tune.engines.folders import read_json
 from phi3tune.engines.models import ModelRef, resolve
 from phi3tune.errors import UserError
-from phi3tune.evaluation.labels import label_set
+from phi3tune.evaluation.labels import classes, label_set
 from phi3tune.evaluation.metrics import Plan, plan
 from phi3tune.paths import Workspace
 
@@ -54,7 +55,16 @@ def choose(config: EvalConfig, refs: Sequence[ModelRef], workspace: Workspace) -
         parts = ", ".join(f"{part} {len(dataset.parts[part])}" for part in get_args(Part))
         raise UserError(f"the {config.split} part of {dataset.name!r} has no rows to evaluate ({parts}){why}")
     rows = rows[: config.limit]
-    return HeldOut(dataset, rows, left_out, plan(config, rows, label_set(dataset.conversations)))
+    return HeldOut(dataset, rows, left_out, plan(config, rows, _labels(refs, dataset)))
+
+
+def _labels(refs: Sequence[ModelRef], dataset: data.Dataset) -> tuple[str, ...] | None:
+    """The dataset's labels; with a classifier among the models, its own too, as it can answer with them."""
+    classifiers = [ref for ref in refs if ref.task == "classification"]
+    if not classifiers:
+        return label_set(dataset.conversations)
+    known = {*classes(dataset.conversations), *(label for ref in classifiers for label in labels_of_ref(ref))}
+    return tuple(sorted(known))
 
 
 def _records(refs: Sequence[ModelRef], sha256: str, workspace: Workspace) -> list[dict[str, Any]]:

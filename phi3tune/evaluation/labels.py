@@ -10,8 +10,10 @@ import numpy as np
 
 from phi3tune.data import Conversation
 from phi3tune.data.index import LONGEST_LABEL, MOST_LABELS, ROWS_PER_LABEL
+from phi3tune.errors import UserError
 
 NO_LABEL = "(no label)"
+MOST_CLASSES = 200
 
 
 def is_text(row: Conversation) -> bool:
@@ -33,6 +35,33 @@ def label_set(rows: Iterable[Conversation]) -> tuple[str, ...] | None:
     if any(len(label) > LONGEST_LABEL or "\n" in label for label in counts):
         return None
     return tuple(sorted(counts))
+
+
+def classes(rows: Iterable[Conversation]) -> tuple[str, ...]:
+    """The labels that a classifier chooses from, in alphabetical order: each different last answer of the rows.
+
+    Raises `UserError` unless there are 2 to 200 of them, each one line of at most 60 characters. Fewer rows than
+    `label_set` asks for will do: here a person has said that the answers are labels.
+    """
+    rows = list(rows)
+    plain = next((row for row in rows if is_text(row)), None)
+    if plain is not None:
+        raise UserError(
+            f"{plain.file} row {plain.row} is plain text, which has no label; use rows with a question and its label"
+        )
+    found = sorted({row.reference.strip() for row in rows})
+    if not 2 <= len(found) <= MOST_CLASSES:
+        raise UserError(
+            f"the dataset has {len(found):,} different answers; --task classification takes 2 to {MOST_CLASSES} "
+            "labels; use --task chat for free answers"
+        )
+    long = next((label for label in found if len(label) > LONGEST_LABEL or "\n" in label), None)
+    if long is not None:
+        raise UserError(
+            f"the answer {long[:80]!r} is no label: a label is one line of at most {LONGEST_LABEL} characters; "
+            "shorten it, or use --task chat"
+        )
+    return tuple(found)
 
 
 def label_of(answer: str, labels: Sequence[str]) -> str:

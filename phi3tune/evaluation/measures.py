@@ -67,6 +67,8 @@ class Measures:
         """Why `value` is None, for an engine with these facts."""
         if metric.name in self.counts:
             return "the model's probabilities are not numbers"
+        if "classify" in engine["can"]:
+            return "a classifier gives probabilities of its labels, and no text of its own"
         if metric.name in LIKELIHOOD:
             if "score" not in engine["can"]:
                 return "an endpoint gives no probabilities of given text"

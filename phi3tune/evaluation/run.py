@@ -29,6 +29,7 @@ def evaluate(config: EvalConfig, out_dir: Path, workspace: Workspace, reporter: 
     extras.check(config)
     reporter.emit(Phase(name="reading the dataset"))
     refs = [resolve(model, workspace) for model in config.models]
+    extras.check_models(config, refs)
     held_out = choose(config, refs, workspace)
     if held_out.left_out:
         message = f"{held_out.left_out} rows are left out: a model was trained on the same text"
@@ -86,10 +87,11 @@ def _question(config: EvalConfig, ref: ModelRef, held_out: HeldOut) -> str:
 
 
 def _groups(refs: Sequence[ModelRef]) -> list[list[int]]:
-    """Places of the models that share weights: a base and the adapters on it are loaded once."""
+    """Places of the models that share weights: a base and the adapters on it are loaded once, a classifier alone."""
     groups: dict[tuple[str, str], list[int]] = {}
     for place, ref in enumerate(refs):
-        shared = str(ref.folder.resolve()) if ref.folder is not None else ref.ref
+        alone = ref.folder is None or ref.task == "classification"
+        shared = ref.ref if alone else str(ref.base.resolve())
         groups.setdefault((ref.kind, shared), []).append(place)
     return list(groups.values())
 

@@ -54,7 +54,7 @@ def opened(refs: Sequence[ModelRef], *, key_variable: str = "OPENAI_API_KEY") ->
 
     Raises `UserError` when one cannot be loaded.
     """
-    if refs[0].kind != "torch":
+    if refs[0].kind != "torch" or refs[0].task == "classification":
         threads = threads_for(refs[0].folder) if refs[0].folder is not None else None
         engine = open_engine(refs[0], threads=threads, key_variable=key_variable)
         try:

@@ -1,6 +1,7 @@
 """One folder of plain weights from a base model and its LoRA adapter, shard by shard.
 
 The rule is peft's `merge_and_unload`: W + s * B @ A, with s = alpha / r (rsLoRA: alpha / sqrt(r)).
+A classifier's head, which its adapter carries whole, takes the place of the language model's.
 Only one shard is in memory at a time, so a model larger than memory can be merged.
 """
 
@@ -17,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from phi3tune.chat import Renderer
-from phi3tune.engines.folders import TOKENIZER_FILES, read_json
+from phi3tune.engines.classifier import head_config
+from phi3tune.engines.folders import TOKENIZER_FILES, labels_of, read_json, task_of
 from phi3tune.errors import UserError
 from phi3tune.paths import file_hash, manifest_problem, new_folder, write_json
 
@@ -28,13 +30,15 @@ MERGE_SCHEMA = 1
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PREFIX = "base_model.model."
+HEAD = "score.weight"
+_OLD_HEADS = ("lm_head.weight", HEAD)
 
 # Settings of a LoRA adapter that change nothing in W + s * B @ A, or that are read below.
 _UNDERSTOOD = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
     "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core",
-    "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config",
-    "target_modules", "task_type", "use_rslora",
+    "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
+    "runtime_config", "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
 _NEUTRAL: tuple[Any, ...] = (None, False, "none", {}, [])
 # Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, ...) change them.
@@ -51,6 +55,7 @@ class _Lora:
         self._alphas: dict[str, float] = config.get("alpha_pattern") or {}
         self._sqrt = bool(config.get("use_rslora"))
         self._tensors = load_file(folder / ADAPTER_WEIGHTS)
+        self.head = self._tensors.pop(_PREFIX + HEAD, None)
         self.targets: set[str] = set()
         for key in self._tensors:
             module, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
@@ -112,20 +117,34 @@ def merge(base: Path, adapter: Path, out: Path) -> None:
     strangers = sorted(lora.targets - stored)
     if strangers:
         raise UserError(f"the adapter was not made for {base.name}: that has no weight {strangers[0]!r}")
+    changes: dict[str, Any] = {}
+    if task_of(adapter) == "classification":
+        changes = head_config(read_json(base / "config.json"), labels_of(adapter))
     with new_folder(out) as folder:
         for shard in shards:
-            _merge_shard(shard, lora, folder / shard.name)
+            _merge_shard(shard, lora, folder / shard.name, last=shard == shards[-1])
         if not (folder / _SINGLE).is_file():
-            shutil.copyfile(base / _INDEX, folder / _INDEX)
-        write_model_files(base, folder)
+            write_json(folder / _INDEX, _index(base, lora, shards[-1].name))
+        write_model_files(base, folder, **changes)
         write_json(folder / MERGE_RECORD, {"schema": MERGE_SCHEMA, "adapter": adapter_hash(adapter)})
 
 
-def _merge_shard(shard: Path, lora: _Lora, out: Path) -> None:
+def _index(base: Path, lora: _Lora, last: str) -> dict[str, Any]:
+    index = read_json(base / _INDEX)
+    if lora.head is not None:
+        kept = {key: name for key, name in index["weight_map"].items() if key not in _OLD_HEADS}
+        index["weight_map"] = {**kept, HEAD: last}
+    return index
+
+
+def _merge_shard(shard: Path, lora: _Lora, out: Path, *, last: bool) -> None:
+    """Write one shard; the last one has the classifier's head, where there is one."""
     tensors = {}
     with safe_open(shard, framework="pt") as file:
         metadata = file.metadata()
         for key in file.keys():  # noqa: SIM118 - not a dict
+            if lora.head is not None and key in _OLD_HEADS:
+                continue
             weight = file.get_tensor(key)
             if key in lora.targets:
                 delta = lora.delta(key)
@@ -137,6 +156,8 @@ def _merge_shard(shard: Path, lora: _Lora, out: Path) -> None:
                 # One rounding, from float32: rounding the delta first would lose the small ones.
                 weight = (weight.float() + delta).to(weight.dtype)
             tensors[key] = weight
+    if last and lora.head is not None:
+        tensors[HEAD] = lora.head.contiguous()
     save_file(tensors, out, metadata=metadata)
 
 

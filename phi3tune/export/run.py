@@ -16,13 +16,16 @@ from phi3tune import data, system
 from phi3tune.config import DatasetConfig, ExportConfig, Part, Precision
 from phi3tune.data import Conversation
 from phi3tune.engines import open_engine
-from phi3tune.engines.folders import read_json
-from phi3tune.engines.models import ModelRef, buildable, verify
+from phi3tune.engines.base import Engine
+from phi3tune.engines.classifier import Classifier
+from phi3tune.engines.classifier_torch import TorchClassifier
+from phi3tune.engines.folders import folder_kind, read_json, task_of
+from phi3tune.engines.models import Kind, ModelRef, buildable, verify
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
 from phi3tune.evaluation.scoring import threads_for
 from phi3tune.events import Notice, Phase, Reporter
-from phi3tune.export import merge, onnx, parity
+from phi3tune.export import merge, onnx, parity, portable
 from phi3tune.paths import Workspace, new_folder, slug, sweep_temporary, write_json
 
 PARITY = "parity.json"
@@ -54,8 +57,8 @@ def export(config: ExportConfig, workspace: Workspace, reporter: Reporter, *, jo
     try:
         weights = _whole_weights(ref, home, reporter)
         path, report = weights, None
-        if config.format == "onnx":
-            path = _build_path(ref, config.precision, home, workspace)
+        if config.format != "merged":
+            path = _build_path(ref, config, home, workspace)
             report = _build(ref, config, weights, path, workspace, reporter, job_dir)
     except _StoppedError:
         return {"status": "stopped"}
@@ -78,12 +81,13 @@ def home_of(ref: ModelRef, workspace: Workspace) -> Path:
     return workspace.exports / "models" / (slug(ref.label) + unique)
 
 
-def _build_path(ref: ModelRef, precision: Precision, home: Path, workspace: Workspace) -> Path:
+def _build_path(ref: ModelRef, config: ExportConfig, home: Path, workspace: Workspace) -> Path:
     """Builds of a run's checkpoints lie with the run, too, so that an evaluation knows what they were trained on."""
+    name = f"{config.precision}-portable" if config.format == "portable-onnx" else str(config.precision)
     if ref.run is None:
-        return home / "onnx" / precision
+        return home / "onnx" / name
     part = ref.ref.removeprefix(f"{ref.run}/")
-    name = f"{precision}-{part}" if part.startswith("checkpoint-") else precision
+    name = f"{name}-{part}" if part.startswith("checkpoint-") else name
     return workspace.runs / ref.run / "onnx" / name
 
 
@@ -134,7 +138,10 @@ def _build(
     with new_folder(path) as folder:
         _check_stop(reporter)
         reporter.emit(Phase(name="building"))
-        onnx.build(weights, folder, precision, job_dir)
+        if config.format == "portable-onnx":
+            portable.build(weights, folder, precision)
+        else:
+            onnx.build(weights, folder, precision, job_dir)
         gc.collect()  # the builder's copy of the weights, before they are loaded again
         _check_stop(reporter)
         reporter.emit(Phase(name="checking the build"))
@@ -152,11 +159,21 @@ def _compare(
     weights: Path, folder: Path, chats: list[Conversation], precision: Precision, reporter: Reporter
 ) -> dict[str, Any]:
     # In float32 whatever the device: it is the measure for a build of the same precision.
-    merged = TorchEngine(weights, dtype=torch.float32, threads=threads_for(weights))
+    merged: Engine
+    if task_of(weights) == "classification":
+        whole = ModelRef(str(weights), weights.name, "torch", weights, task="classification")
+        merged = TorchClassifier(whole, dtype=torch.float32, threads=threads_for(weights))
+    else:
+        merged = TorchEngine(weights, dtype=torch.float32, threads=threads_for(weights))
     try:
-        build = open_engine(ModelRef(str(folder), precision, "onnxruntime-genai", folder), threads=threads_for(folder))
+        kind: Kind = "onnxruntime" if folder_kind(folder) == "portable" else "onnxruntime-genai"
+        ref = ModelRef(str(folder), precision, kind, folder, task=task_of(weights))
+        build = open_engine(ref, threads=threads_for(folder))
         try:
-            report = parity.compare(merged, build, chats, precision, reporter)
+            if isinstance(merged, Classifier) and isinstance(build, Classifier):
+                report = portable.compare_labels(merged, build, chats, precision, reporter)
+            else:
+                report = parity.compare(merged, build, chats, precision, reporter)
         finally:
             build.close()
     finally:

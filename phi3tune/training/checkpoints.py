@@ -54,10 +54,11 @@ def remove_after(run_dir: Path, step: int) -> None:
             shutil.rmtree(folder)
 
 
-def rotate(run_dir: Path, keep: int) -> None:
-    """Keep the `keep` newest by step; file times would go wrong with the clock."""
-    for _, folder in checkpoint_folders(run_dir)[keep:]:
-        shutil.rmtree(folder)
+def rotate(run_dir: Path, keep: int, spare: int | None = None) -> None:
+    """Keep the `keep` newest by step (file times would go wrong with the clock), and that of step `spare`."""
+    for step, folder in checkpoint_folders(run_dir)[keep:]:
+        if step != spare:
+            shutil.rmtree(folder)
 
 
 def need_disk(run_dir: Path, size: int) -> None:
@@ -65,6 +66,6 @@ def need_disk(run_dir: Path, size: int) -> None:
     free = system.disk_free(run_dir)
     if free < size:
         raise UserError(
-            f"the disk of {run_dir} has {free / 1e6:,.0f} MB free, the next checkpoint needs {size / 1e6:,.0f} MB; "
+            f"the disk of {run_dir} has {free / 1e6:,.1f} MB free, the next checkpoint needs {size / 1e6:,.1f} MB; "
             "free some space, then resume the run"
         )

@@ -40,10 +40,10 @@ class HeldOut:
         """
         examples = [{"input_ids": e.input_ids, "labels": e.labels} for e in self._rows.examples]
         loss, trained, correct = 0.0, 0, 0
-        with _quiet(model):
+        with quiet(model):
             for start in range(0, len(examples), self._batch_size):
                 batch = collate(examples[start : start + self._batch_size])
-                part = score(model, {name: _to(value, model.device) for name, value in batch.items()})
+                part = score(model, {name: to_device(value, model) for name, value in batch.items()})
                 loss += part.loss.item()
                 trained += part.trained
                 correct += part.correct
@@ -68,13 +68,13 @@ class HeldOut:
         greedy = GenerationConfig(
             do_sample=False, max_new_tokens=SAMPLE_TOKENS, eos_token_id=sorted(ends), pad_token_id=pad
         )
-        with _quiet(model):
+        with quiet(model):
             answers = model.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)[:, width:].tolist()
         return [self._renderer.decode(_until(answer, ends)) for answer in answers]
 
 
 @contextmanager
-def _quiet(model: PreTrainedModel) -> Iterator[None]:
+def quiet(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode without gradients, random states kept: a run's losses do not depend on being watched."""
     training = model.training
     devices = [model.device] if model.device.type == "cuda" else []
@@ -90,5 +90,6 @@ def _until(ids: list[int], ends: frozenset[int]) -> list[int]:
     return ids[: next((index for index, token in enumerate(ids) if token in ends), len(ids))]
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, torch.Tensor) else value
+def to_device(value: Any, model: PreTrainedModel) -> Any:
+    """A tensor of a batch on the device of the model; anything else as it is."""
+    return value.to(model.device) if isinstance(value, torch.Tensor) else value

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from phi3tune.events import Event, Metrics, Resumed
+from phi3tune.events import Event, Metrics, Reporter, Resumed
+
+
+class History:
+    """A reporter that passes events on and keeps them, behind those of earlier attempts at the run."""
+
+    def __init__(self, reporter: Reporter, earlier: list[Event]) -> None:
+        self._reporter = reporter
+        self.events = earlier
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+        self._reporter.emit(event)
+
+    def stop_requested(self) -> bool:
+        return self._reporter.stop_requested()
 
 
 def kept_metrics(events: Iterable[Event]) -> list[Metrics]:
@@ -30,7 +45,11 @@ def train_loss(events: Iterable[Event]) -> float | None:
     return sum(loss * weight for loss, weight in logged) / sum(weight for _, weight in logged)
 
 
-def last_value(events: Iterable[Event], name: str) -> float | None:
-    """The newest value of one metric, such as `eval_loss`; None when it was never measured."""
-    values = [metrics.values[name] for metrics in kept_metrics(events) if name in metrics.values]
+def last_value(events: Iterable[Event], name: str, *, at_step: int | None = None) -> float | None:
+    """The newest value of one metric, such as `eval_loss`, or the one of a step; None when it was never measured."""
+    values = [
+        metrics.values[name]
+        for metrics in kept_metrics(events)
+        if name in metrics.values and at_step in (None, metrics.step)
+    ]
     return values[-1] if values else None

@@ -8,19 +8,21 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import AutoTokenizer, Phi3ForCausalLM, PreTrainedModel
+from peft import PeftModel
+from peft.optimizers import create_loraplus_optimizer
+from transformers import AutoTokenizer
 from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.utils import logging
 from trl import SFTConfig, SFTTrainer
 
-from phi3tune.chat import Example
-from phi3tune.config import TARGET_MODULES, TrainConfig
+from phi3tune.chat import NO_LOSS, Example
+from phi3tune.config import TrainConfig
+from phi3tune.engines.models import ModelRef
 from phi3tune.engines.torch_model import choose_dtype, inference_dtype, weights_bytes
 from phi3tune.errors import UserError
-from phi3tune.training import checkpoints
-from phi3tune.training.artefacts import copy_tokenizer, save_model
-from phi3tune.training.scoring import score
+from phi3tune.training import checkpoints, methods, optimizers, processes
+from phi3tune.training.artefacts import copy_tokenizer
+from phi3tune.training.tasks import Task
 
 
 class Totals:
@@ -30,26 +32,44 @@ class Totals:
         self.loss = 0.0
         self.trained = 0
         self.correct = 0
+        self.entropy = 0.0
         self.tokens = 0
+
+    def summed(self) -> Totals:
+        """Those of all processes."""
+        sums = Totals()
+        sums.loss, trained, correct, sums.entropy, tokens = processes.summed(
+            [self.loss, self.trained, self.correct, self.entropy, self.tokens]
+        )
+        sums.trained, sums.correct, sums.tokens = int(trained), int(correct), int(tokens)
+        return sums
 
 
 class PhiTrainer(SFTTrainer):  # type: ignore[misc]
     """Scores loss-bearing positions only, sums what it scored, and writes nothing but the state it resumes from."""
 
-    base: Path
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, task: Task, base: Path, loraplus_ratio: float | None, **options: Any) -> None:
+        model = options["model"]
+        exact = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+        super().__init__(**options)
+        for name, weight in model.named_parameters():
+            if name in exact and weight.dtype != exact[name].dtype:
+                # TRL rounds adapters on quantised weights to bf16, which is too coarse to add small steps to.
+                weight.data = exact[name].to(weight.device)
         self.remove_callback(PrinterCallback)
+        self.task = task
+        self.base = base
+        self.adapter = methods.Adapter(model, task.labels) if isinstance(model, PeftModel) else None
         self.totals = Totals()
         self.grad_norm = 0.0
+        self._loraplus_ratio = loraplus_ratio
 
-    def go(self, checkpoint: Path | None) -> None:
-        """Train to the end, from a verified checkpoint or from the start."""
+    def go(self, checkpoint: Path | None, *, ended: bool = False) -> None:
+        """Train to the end, from a verified checkpoint or from the start; `ended` when the checkpoint is the end."""
         if checkpoint is not None:
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-            if state.global_step >= state.max_steps:  # `train` would take one step too many
-                self._load_from_checkpoint(str(checkpoint))
+            if ended or state.global_step >= state.max_steps:  # `train` would take one step too many
+                self.load_weights(checkpoint)
                 self.state = state
                 return
         self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -65,20 +85,62 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
 
         Raises `UserError` when the loss is no longer a number.
         """
-        scored = score(model, inputs)
+        scored = self.task.score(model, inputs)
         total = scored.loss.item()
         self._check(total, "loss")
         mask = inputs.get("attention_mask")
         self.totals.loss += total
         self.totals.trained += scored.trained
         self.totals.correct += scored.correct
+        self.totals.entropy += scored.entropy
         self.totals.tokens += inputs["input_ids"].numel() if mask is None else int(mask.sum())
-        return scored.loss / (scored.trained if num_items_in_batch is None else num_items_in_batch)
+        # torch averages the gradients of several processes, each of which saw its part of the step's tokens.
+        return scored.loss * processes.world() / (scored.trained if num_items_in_batch is None else num_items_in_batch)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        if processes.world() == 1:
+            return super()._get_train_sampler(train_dataset)
+        multiple = self.args.per_device_train_batch_size * processes.world()
+        return processes.EvenSampler(len(self.train_dataset) - 1, multiple, self.args.seed)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The config's; with LoRA+, the adapter's B has its own learning rate."""
+        if self._loraplus_ratio is None:
+            optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+            return optimizer
+        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = optimizer = create_loraplus_optimizer(
+            self.model if model is None else model,
+            kind,
+            loraplus_lr_ratio=self._loraplus_ratio,
+            loraplus_weight_decay=self.args.weight_decay,
+            **options,
+        )
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The config's, with what depends on the number of steps."""
+        if self.args.lr_scheduler_type == "warmup_stable_decay":
+            steps = math.ceil(num_training_steps * optimizers.DECAY_SHARE)
+            self.args.lr_scheduler_kwargs = {"num_decay_steps": steps}
+        for group in self.optimizer.param_groups:
+            if "warmup_steps" in group:  # schedule-free optimizers warm up by themselves; Trainer gives them a share
+                group["warmup_steps"] = self.args.get_warmup_steps(num_training_steps)
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def settle(self) -> None:
+        """Put the weights into the form that they are measured and saved in: schedule-free optimizers average them.
+
+        The next training step undoes it.
+        """
+        if self.optimizer is not None and callable(getattr(self.optimizer, "eval", None)):
+            self.optimizer.eval()
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
         self.grad_norm = float(norm)
-        self._check(self.grad_norm, "gradient")
+        if not self.args.fp16:  # there, the gradient scaler skips such a step and goes on with a smaller scale
+            self._check(self.grad_norm, "gradient")
         return norm
 
     def _check(self, value: float, what: str) -> None:
@@ -89,12 +151,35 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
                 f"start again with a lower --learning-rate than {self.args.learning_rate:g}"
             )
 
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.settle()
+        super()._save_checkpoint(*args, **kwargs)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if processes.world() > 1:  # each process wrote its own, on its own machine
+            states = [Path(output_dir) / f"rng_state_{rank}.pth" for rank in range(processes.world())]
+            processes.collect(states[processes.rank()], states)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         # Trainer's own would add the tokenizer to every adapter, and a pickle of its settings.
         folder = Path(output_dir or self.args.output_dir)
-        save_model(self.model, folder)
-        if isinstance(self.model, PreTrainedModel):
+        if self.adapter is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.adapter.save(folder)
+        else:
+            self.model.save_pretrained(folder)
             copy_tokenizer(self.base, folder)
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Take over the weights of a verified checkpoint of this run."""
+        if self.adapter is not None:
+            self.adapter.load(checkpoint)
+        else:
+            super()._load_from_checkpoint(str(checkpoint))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self.load_weights(Path(resume_from_checkpoint))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: it would hold the paths of this machine."""
@@ -106,36 +191,36 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
 def build(
     config: TrainConfig,
     run_dir: Path,
-    base: Path,
-    ref: str,
+    task: Task,
+    start: ModelRef,
     examples: list[Example],
     *,
     rate: float,
     micro: int,
+    checkpointing: bool,
     dtype: torch.dtype,
     device: torch.device,
 ) -> PhiTrainer:
-    """A trainer on the whole weights in `base`, known to others as `ref`; `micro` conversations per forward pass."""
+    """A trainer that begins with `start`.
+
+    rate           peak learning rate
+    micro          conversations per forward pass
+    checkpointing  whether activations are computed again in the backward pass
+    dtype          of computation
+    """
     logging.disable_progress_bar()  # the last lines of a worker's log tell why it died
+    if processes.world() > 1:
+        examples = [*examples, Example([0], [NO_LOSS], truncated=False)]  # `EvenSampler` fills up with it
     rows = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
-    trainer = PhiTrainer(
-        # The class is named, so that a config's `auto_map` is never followed.
-        model=Phi3ForCausalLM.from_pretrained(
-            base,
-            # Whole weights are trained in fp32 under autocast: bf16 is too coarse to add small steps to.
-            dtype=dtype if config.method == "lora" else torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-        ),
-        args=_arguments(config, run_dir, rate, micro, dtype, device),
+    return PhiTrainer(
+        task,
+        start.base,
+        config.loraplus_ratio,
+        model=methods.prepare(config, task, start, dtype, device),
+        args=_arguments(config, run_dir, rate, micro, checkpointing, dtype, device),
         train_dataset=Dataset.from_dict(rows),
-        processing_class=AutoTokenizer.from_pretrained(base, trust_remote_code=False),
-        peft_config=_lora(config) if config.method == "lora" else None,
+        processing_class=AutoTokenizer.from_pretrained(start.base, trust_remote_code=False),
     )
-    trainer.base = base
-    if config.method == "lora":
-        trainer.model.peft_config["default"].base_model_name_or_path = ref
-    return trainer
 
 
 def training_dtype(config: TrainConfig, device: torch.device, base: Path) -> torch.dtype:
@@ -153,38 +238,32 @@ def training_dtype(config: TrainConfig, device: torch.device, base: Path) -> tor
     if config.dtype == "auto":
         # Phi-3 checkpoints are stored in 16 bits, so fp32 takes twice the bytes on disk.
         return inference_dtype(device, 2 * weights_bytes(base))
-    return torch.bfloat16 if config.dtype == "bf16" else torch.float32
-
-
-def _lora(config: TrainConfig) -> LoraConfig:
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=list(TARGET_MODULES),
-        task_type="CAUSAL_LM",
-    )
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[config.dtype]
 
 
 def _arguments(
-    config: TrainConfig, run_dir: Path, rate: float, micro: int, dtype: torch.dtype, device: torch.device
+    config: TrainConfig,
+    run_dir: Path,
+    rate: float,
+    micro: int,
+    checkpointing: bool,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> SFTConfig:
-    warm_constant = config.scheduler == "constant" and config.warmup_share > 0
     arguments = SFTConfig(
         output_dir=str(run_dir / checkpoints.FOLDER),
         num_train_epochs=config.epochs,
         max_steps=-1 if config.max_steps is None else config.max_steps,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
-        learning_rate=rate,
-        lr_scheduler_type="constant_with_warmup" if warm_constant else config.scheduler,
-        warmup_steps=config.warmup_share,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
+        gradient_accumulation_steps=config.batch_size // processes.world() // micro,
+        ddp_find_unused_parameters=False,
+        **optimizers.arguments(config, rate),
+        neftune_noise_alpha=config.neftune_alpha,
         seed=config.seed,
         use_cpu=device.type == "cpu",
         bf16=dtype is torch.bfloat16,
-        activation_checkpointing=config.gradient_checkpointing,
+        fp16=dtype is torch.float16,
+        activation_checkpointing=checkpointing,
         # Rows come cut and masked. Packing is TRL's padding-free collator over randomly drawn conversations: its
         # best-fit-decreasing packer would put rows of one length, so often of one topic, into one optimizer step.
         dataset_kwargs={"skip_prepare_dataset": True},

@@ -12,29 +12,50 @@ from transformers.trainer_callback import TrainerCallback
 
 from phi3tune import system
 from phi3tune.config import TrainConfig
-from phi3tune.events import CheckpointSaved, Metrics, Progress, Reporter
+from phi3tune.events import CheckpointSaved, Metrics, Notice, Progress
 from phi3tune.paths import write_manifest
-from phi3tune.training import checkpoints
-from phi3tune.training.heldout import HeldOut
+from phi3tune.training import checkpoints, processes
+from phi3tune.training.best import Best
 from phi3tune.training.settings import Intervals
+from phi3tune.training.summary import History, kept_metrics
+from phi3tune.training.tasks import Watched
 from phi3tune.training.trainer import PhiTrainer, Totals
+from phi3tune.training.warnings import Alarms
 
 PROGRESS_SECONDS = 1.0
 SMOOTHING = 0.1
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Tells `reporter` of every step; logs an interval's exact sums; evaluates, saves and stops when it is time."""
+    """Tells `history` of every step; logs an interval's exact sums; evaluates, warns, saves and stops when it is time.
 
-    def __init__(self, config: TrainConfig, trainer: PhiTrainer, held_out: HeldOut, reporter: Reporter) -> None:
+    Made after the `Resumed` event of a resume: what earlier attempts measured counts for the best evaluation, for
+    early stopping and for the warnings, so that a resumed run ends where an uninterrupted one does.
+
+    stopped      the user stopped the run
+    ended_early  early stopping ended it, in this attempt or in an earlier one; it is then complete
+    best         the best evaluation so far
+    """
+
+    def __init__(self, config: TrainConfig, trainer: PhiTrainer, held_out: Watched, history: History) -> None:
         self._config = config
         self._trainer = trainer
         self._held_out = held_out
-        self._reporter = reporter
+        self._history = history
         self._run_dir = Path(trainer.args.output_dir).parent
         trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         self._checkpoint_bytes = 13 * trained + 2**20  # fp32 weights and AdamW's two moments, and a little
+        earlier = kept_metrics(history.events)
+        told = [event.code for event in history.events if isinstance(event, Notice)]
+        self._alarms = Alarms(config, earlier, told)
+        self.best = Best(config, earlier)
+        self.ended_early = self.best.exhausted
         self.stopped = False
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best evaluation when the run keeps it; its checkpoint stays on disk. None otherwise."""
+        return self.best.step if self._config.keep_best else None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,24 +77,31 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     ) -> TrainerControl:
         step, last = state.global_step, state.global_step >= state.max_steps
         self._time_step()
-        self.stopped = not last and self._reporter.stop_requested()
-        control.should_training_stop = last or self.stopped
-        control.should_save = control.should_training_stop or step % self._intervals.save == 0
-        # A checkpoint ends an interval, so that no logged interval straddles the step of a resume.
-        if control.should_save or step % self._intervals.log == 0:
+        self.stopped = bool(processes.agreed(not last and self._history.stop_requested())[0])
+        evaluate = bool(self._held_out) and (last or step % self._intervals.evaluate == 0)
+        save = last or self.stopped or step % self._intervals.save == 0
+        # A checkpoint ends an interval, so that no logged interval straddles the step of a resume; an evaluation ends
+        # one because it may be worth a checkpoint.
+        if evaluate or save or step % self._intervals.log == 0:
             self._tell_metrics(state)
         self._tell_progress(state)
-        if self._held_out and (last or step % self._intervals.evaluate == 0):
-            self._evaluate(state)
+        if evaluate:
+            better = self._evaluate(state)
+            save = save or (better and self._config.keep_best)
+            self._end_early(last)
+        control.should_training_stop = last or self.stopped or self.ended_early
+        control.should_save = save or self.ended_early
         if control.should_save:
             checkpoints.need_disk(self._run_dir, self._checkpoint_bytes)
         self._since = time.monotonic()
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not processes.leads():
+            return
         write_manifest(self._run_dir / checkpoints.FOLDER / f"checkpoint-{state.global_step}")
-        self._reporter.emit(CheckpointSaved(step=state.global_step))
-        checkpoints.rotate(self._run_dir, self._config.keep_checkpoints)
+        self._history.emit(CheckpointSaved(step=state.global_step, best=state.global_step == self.best.step))
+        checkpoints.rotate(self._run_dir, self._config.keep_checkpoints, self.best_step)
         self._since = time.monotonic()
 
     def _time_step(self) -> None:
@@ -90,27 +118,49 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             return
         self._told = now
         eta = None if self._step_seconds is None else left * self._step_seconds
-        self._reporter.emit(Progress(done=state.global_step, total=state.max_steps, eta_seconds=eta))
+        self._history.emit(Progress(done=state.global_step, total=state.max_steps, eta_seconds=eta))
 
     def _tell_metrics(self, state: TrainerState) -> None:
-        totals, self._trainer.totals = self._trainer.totals, Totals()
+        totals, self._trainer.totals = self._trainer.totals.summed(), Totals()
         values = {
             "loss": totals.loss / totals.trained,
             "token_accuracy": totals.correct / totals.trained,
+            "entropy": totals.entropy / totals.trained,
             "learning_rate": self._learning_rate,
             "grad_norm": self._trainer.grad_norm,
             "tokens_per_second": totals.tokens / self._interval_seconds,
             "memory_bytes": float(_memory(self._trainer.args.device)),
         }
         self._interval_seconds = 0.0
-        self._reporter.emit(Metrics(step=state.global_step, epoch=state.epoch, weight=totals.trained, values=values))
+        self._tell(Metrics(step=state.global_step, epoch=state.epoch, weight=totals.trained, values=values))
 
-    def _evaluate(self, state: TrainerState) -> None:
+    def _evaluate(self, state: TrainerState) -> bool:
+        """Measure the validation part; whether this is the best evaluation so far."""
         model = self._trainer.model
+        self._trainer.settle()
         values = self._held_out.loss(model, self._trainer.data_collator)
-        self._reporter.emit(Metrics(step=state.global_step, epoch=state.epoch, values=values))
+        self._tell(Metrics(step=state.global_step, epoch=state.epoch, values=values))
         for sample in self._held_out.samples(model, state.global_step):
-            self._reporter.emit(sample)
+            self._history.emit(sample)
+        return self.best.see(state.global_step, values)
+
+    def _end_early(self, last: bool) -> None:
+        if last or not self.best.exhausted:
+            return
+        self.ended_early, self.stopped = True, False
+        self._history.emit(
+            Notice(
+                level="info",
+                code="ended_early",
+                message=f"{self._config.early_stopping} evaluations in a row brought no better {self.best.metric} than "
+                f"{self.best.value:.4g} at step {self.best.step}: the run ends here",
+            )
+        )
+
+    def _tell(self, metrics: Metrics) -> None:
+        self._history.emit(metrics)
+        for notice in self._alarms.see(metrics):
+            self._history.emit(notice)
 
 
 def _memory(device: torch.device) -> int:

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from phi3tune.events import Metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
+P = TypeVar("P")
 MAX_POINTS = 300
 COLUMNS = ("step", "value", "series")
 # Chart -> (metric, name of its series).
 CHARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "loss": (("loss", "training"), ("eval_loss", "validation")),
-    "token_accuracy": (("token_accuracy", "training"), ("eval_token_accuracy", "validation")),
+    # Of tokens, or of labels where the model classifies.
+    "token_accuracy": (
+        ("token_accuracy", "training"),
+        ("eval_token_accuracy", "validation"),
+        ("eval_accuracy", "validation"),
+        ("eval_macro_f1", "macro F1"),
+    ),
     "learning_rate": (("learning_rate", "training"),),
     "grad_norm": (("grad_norm", "training"),),
+    "entropy": (("entropy", "training"),),
+    "tokens_per_second": (("tokens_per_second", "training"),),
+}
+# Curves that runs are compared by.
+COMPARED = {
+    "Training loss": "loss",
+    "Validation loss": "eval_loss",
+    "Training accuracy": "token_accuracy",
+    "Validation accuracy": "eval_token_accuracy",
+    "Macro F1": "eval_macro_f1",
 }
 
 
@@ -36,7 +53,7 @@ def smooth(series: Sequence[tuple[int, float]], factor: float) -> list[tuple[int
     return out
 
 
-def thin(series: Sequence[tuple[int, float]], limit: int = MAX_POINTS) -> list[tuple[int, float]]:
+def thin(series: Sequence[P], limit: int = MAX_POINTS) -> list[P]:
     """At most `limit` points, evenly spread, always with the first and the last."""
     if len(series) <= limit:
         return list(series)
@@ -54,4 +71,12 @@ def frame(metrics: Sequence[Metrics], chart: str, smoothing: float) -> pd.DataFr
         if series == "training" and chart != "learning_rate":
             curve = smooth(curve, smoothing)
         rows += [(step, value, series) for step, value in thin(curve)]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def overlay(curves: Mapping[str, Sequence[Sequence[float]]]) -> pd.DataFrame:
+    """Long table `step, value, series` of one metric: a series of `[step, value]` for every run."""
+    import pandas as pd
+
+    rows = [(int(step), value, run) for run, series in curves.items() for step, value in thin(series)]
     return pd.DataFrame(rows, columns=list(COLUMNS))

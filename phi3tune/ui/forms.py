@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -13,11 +14,16 @@ from phi3tune.config import Config, flag, limits, parse
 from phi3tune.errors import ConfigError
 
 C = TypeVar("C", bound=Config)
-ACRONYMS = {"lora": "LoRA", "top_p": "Top p", "dtype": "Number format"}
+ACRONYMS = {
+    "lora": "LoRA", "top_p": "Top p", "dtype": "Number format", "use_rslora": "rsLoRA", "use_dora": "DoRA",
+    "loraplus_ratio": "LoRA+ ratio", "init": "Adapter's first values", "base_bits": "Bits of the base",
+    "neftune_alpha": "NEFTune alpha", "max_grad_norm": "Max gradient norm", "dft": "DFT", "micro_batch": "Micro batch",
+    "adam_beta1": "Adam beta 1", "adam_beta2": "Adam beta 2", "max_unlearnable_share": "Rows without answer",
+}  # fmt: skip
 
 
 # What a setting is shown as.
-Widget: TypeAlias = gr.Radio | gr.Dropdown | gr.Checkbox | gr.Number | gr.Textbox
+Widget: TypeAlias = gr.Radio | gr.Dropdown | gr.Checkbox | gr.CheckboxGroup | gr.Number | gr.Textbox
 
 
 def label(field: str) -> str:
@@ -76,6 +82,8 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
         if len(choices) <= 3:
             return gr.Radio(choices, value=default, **common)
         return gr.Dropdown(choices, value=default, **common)
+    if choices := _choices_of_list(kind):
+        return gr.CheckboxGroup(choices, value=default, **common)
     if kind is bool:
         return gr.Checkbox(value=default, **common)
     if kind in (int, float) and not optional:
@@ -83,10 +91,29 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
         step = 1.0 if kind is int else 0.01
         return gr.Number(value=default, precision=0 if kind is int else None, step=step, **common)
     # An empty number box shows 0 in Gradio, so that what may be left out is typed as text.
-    text = ",".join(f"{key}={value}" for key, value in default.items()) if isinstance(default, dict) else default
     lines = 4 if _extra(info)["unit"] == "text" else 1
     hint = "may stay empty" if optional or kind is not str else None
-    return gr.Textbox(value=text or "", placeholder=hint, lines=min(lines, 2), max_lines=lines, **common)
+    return gr.Textbox(
+        value=as_shown(config, field, default), placeholder=hint, lines=min(lines, 2), max_lines=lines, **common
+    )
+
+
+def _choices_of_list(kind: Any) -> list[str]:
+    """What a list may hold, where that is a set of names; empty for every other type."""
+    item = get_args(kind)[0] if get_origin(kind) is list else None
+    return list(get_args(item)) if get_origin(item) is Literal else []
+
+
+def as_shown(config: type[Config], field: str, value: Any) -> Any:
+    """A setting's value as its widget holds it: what is typed as text becomes text."""
+    kind, optional = _kind(config.model_fields[field])
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, list) and not _choices_of_list(kind):
+        return ",".join(value)
+    return str(value) if optional else value
 
 
 def read(config: type[C], names: Sequence[str], values: Sequence[Any], **more: Any) -> C:
@@ -105,17 +132,19 @@ def read(config: type[C], names: Sequence[str], values: Sequence[Any], **more: A
 
 
 def _labelled(problem: str, config: type[Config]) -> str:
-    for name in config.model_fields:
-        if problem.startswith(flag(name) + " "):
-            return f"{label(name)}:{problem.removeprefix(flag(name))}"
-    return problem
+    """A problem with the labels of the form in place of flags."""
+    first = next((name for name in config.model_fields if problem.startswith(flag(name) + " ")), None)
+    if first is not None:
+        problem = f"{label(first)}:{problem.removeprefix(flag(first))}"
+    names = {flag(name): label(name) for name in config.model_fields}
+    return re.sub(r"--[a-z0-9-]+", lambda found: names.get(found[0], found[0]), problem)
 
 
 def changed(config: type[Config], names: Sequence[str], values: Sequence[Any]) -> int:
     """How many settings differ from their defaults."""
     count = 0
     for name, value in zip(names, values, strict=True):
-        default = config.model_fields[name].get_default(call_default_factory=True)
-        empty = value in (None, "")
-        count += not (empty and default in (None, "", {}, [])) and value != default
+        info = config.model_fields[name]
+        default = as_shown(config, name, info.get_default(call_default_factory=True))
+        count += (value or "") != (default or "")
     return count

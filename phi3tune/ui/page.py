@@ -7,12 +7,12 @@ from typing import Any
 
 import gradio as gr
 
-from phi3tune import jobs
+from phi3tune import iterate, jobs
 from phi3tune.config import TrainConfig
 from phi3tune.engines import models
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import evaluate, header, live, playground, train, train_data
+from phi3tune.ui import evaluate, header, live, playground, runs, train, train_data
 from phi3tune.ui.dialogue import SIDES
 from phi3tune.ui.live import BUSY_TICK, IDLE_TICK, Cursor, Logs
 from phi3tune.ui.wire import (
@@ -53,25 +53,34 @@ class Page:
                 self.evaluate = evaluate.build()
             with gr.Tab("Playground", id="playground"):
                 self.playground = playground.build()
+            with gr.Tab("Runs", id="runs"):
+                self.runs = runs.build()
         self.timer = gr.Timer(BUSY_TICK)
         self.cursor = gr.State(Cursor())
 
     @property
     def model_pickers(self) -> list[gr.Dropdown]:
         """Every picker of models that a model in hand is put into."""
-        return [self.header.model, self.train.model, self.evaluate.models, *self.playground.models.values()]
+        return [self.header.model, self.train.settings.model, self.evaluate.models, *self.playground.models.values()]
+
+    @property
+    def looks(self) -> list[Any]:
+        """What a browser has chosen in the tabs that show it: the last inputs of `tick`."""
+        return [*self.evaluate.looks, *self.runs.looks]
 
     def tick(self, cursor: Cursor, run: object, smoothing: object, *looks: Any) -> Updates:
         """Everything that changed since this browser was last told."""
         jobs.dispatch(self.workspace)
-        active, runs = jobs.active(self.workspace), jobs.runs(self.workspace)
-        shown = _shown_run(cursor, run, runs)
+        active, trained = jobs.active(self.workspace), jobs.runs(self.workspace)
+        shown = _shown_run(cursor, run, trained)
+        of_reports = len(self.evaluate.looks)
         factor = float(smoothing) if isinstance(smoothing, int | float) else 0.0
         updates: Updates = {self.timer: gr.skip()}
         updates |= self.header.update(cursor, active)
-        updates |= self.train.live.update(cursor, self.logs, runs, shown, factor, self.workspace)
-        updates |= self.evaluate.update(cursor, self.workspace, *looks)
-        if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*runs, *active])):
+        updates |= self.train.live.update(cursor, self.logs, trained, shown, factor, self.workspace)
+        updates |= self.evaluate.update(cursor, self.workspace, *looks[:of_reports])
+        updates |= self.runs.update(cursor, trained, active, self.workspace, *looks[of_reports:])
+        if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*trained, *active])):
             updates |= self._choices()
         interval = BUSY_TICK if active else IDLE_TICK
         if cursor.fresh("interval", interval):
@@ -82,7 +91,7 @@ class Page:
         """What there is to choose from; what is chosen stays."""
         every, trainable = model_choices(self.workspace), model_choices(self.workspace, "torch")
         choices = {picker: gr.update(choices=every) for picker in self.model_pickers}
-        return {**choices, self.train.model: gr.update(choices=trainable)}
+        return {**choices, self.train.settings.model: gr.update(choices=trainable)}
 
     @property
     def file_pickers(self) -> list[gr.Dropdown]:
@@ -91,7 +100,7 @@ class Page:
 
     def open(self, cursor: Cursor) -> Updates:
         """A page that was just loaded: first choices of its pickers, and all that a tick would tell."""
-        updates = self.tick(cursor, None, None, None, None, None)
+        updates = self.tick(cursor, None, None, *[None] * len(self.looks))
         datasets = dataset_choices(self.workspace)
         first = next((value for _, value in datasets if value == FIRST_DATASET), None)
         for picker in (self.train.data.dataset, self.evaluate.dataset):
@@ -99,8 +108,8 @@ class Page:
         files = [("none", train_data.NO_FILE), *stored_choices(self.workspace)]
         updates |= {picker: gr.update(choices=files) for picker in self.file_pickers}
         known = [ref for _, ref in model_choices(self.workspace)]
-        runs = [job.id for job in jobs.runs(self.workspace) if job.id in known]
-        if last := (runs or known[:1]):
+        tuned = [job.id for job in jobs.runs(self.workspace) if job.id in known]
+        if last := (tuned or known[:1]):
             choices = self._choices()
             updates |= {picker: {**choices[picker], **value} for picker, value in self._in_hand(last[-1]).items()}
         return updates
@@ -112,7 +121,7 @@ class Page:
         left, right = SIDES
         return {
             self.header.model: gr.update(value=ref),
-            self.train.model: gr.update(value=base),
+            self.train.settings.model: gr.update(value=base),
             self.evaluate.models: gr.update(value=list(dict.fromkeys([base, ref]))),
             self.playground.models[left]: gr.update(value=base),
             self.playground.models[right]: gr.update(value=ref),
@@ -121,8 +130,15 @@ class Page:
     def connect(self, demo: gr.Blocks) -> None:
         """Attach every handler."""
         workspace, card = self.workspace, self.train.live
-        looks = [self.cursor, card.run, card.smoothing, *self.evaluate.looks]
-        told = [*self.header.parts, *card.parts, *self.evaluate.parts, *self.model_pickers, self.timer]
+        looks = [self.cursor, card.run, card.smoothing, *self.looks]
+        told = [
+            *self.header.parts,
+            *card.parts,
+            *self.evaluate.parts,
+            *self.runs.parts,
+            *self.model_pickers,
+            self.timer,
+        ]
         told = list(dict.fromkeys(told))
 
         def refresh(trigger: Callable[..., Any]) -> None:
@@ -139,6 +155,26 @@ class Page:
         def chat(run: str) -> Updates:
             return {**self._in_hand(workspace.run(run).name), self.tabs: gr.Tabs(selected="playground")}
 
+        def opened(run: str) -> Updates:
+            return {card.run: run, self.tabs: gr.Tabs(selected="train")}
+
+        def swept(sweep: str) -> Updates:
+            return {self.runs.sweep: gr.update(choices=[sweep], value=sweep), self.tabs: gr.Tabs(selected="runs")}
+
+        def form_of(config: TrainConfig, done: str) -> Updates:
+            gr.Info(done)
+            known = {value for _, value in dataset_choices(workspace)}
+            dataset = {self.train.data.dataset: config.dataset} if config.dataset in known else {}
+            return {**self.train.settings.filled(config), **dataset}
+
+        def further(run: str) -> Updates:
+            config = iterate.continued(workspace.run(run).name, workspace)
+            return form_of(config, f"The settings above train {run} further; change them, then press Start training.")
+
+        def clone(run: str) -> Updates:
+            config = iterate.cloned(workspace.run(run).name, workspace)
+            return form_of(config, f"The settings above are those of {run}; change them, then press Start training.")
+
         def open_job() -> Updates:
             return self._job_place()
 
@@ -150,9 +186,13 @@ class Page:
         pickers = [self.train.data.dataset, self.evaluate.dataset, *self.file_pickers]
         demo.load(self.open, self.cursor, [*told, *pickers], **POLL)
         refresh(self.timer.tick)
-        train.connect(self.train, refresh, workspace)
+        train.connect(self.train, swept, [self.runs.sweep, self.tabs], refresh, workspace)
         evaluate.connect(self.evaluate, refresh, workspace)
         playground.connect(self.playground, workspace)
+        runs.connect(self.runs, opened, [card.run, self.tabs], refresh, workspace)
+        form = [self.train.data.dataset, *self.train.settings.values]
+        card.further.click(toasts(further), card.run, form, **ACTION)
+        card.clone.click(toasts(clone), card.run, form, **ACTION)
         self.header.model.input(toasts(in_hand), self.header.model, self.model_pickers, **ACTION)
         card.compare.click(toasts(compare), card.run, [*self.model_pickers, self.evaluate.dataset, self.tabs], **ACTION)
         card.chat.click(toasts(chat), card.run, [*self.model_pickers, self.tabs], **ACTION)

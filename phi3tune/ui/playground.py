@@ -150,6 +150,8 @@ def build() -> PlaygroundTab:
 def request_for(ref: models.ModelRef, messages: list[Any], config: SamplingConfig) -> Request:
     """What the engine is asked for the open answer of a pane."""
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p, config.seed)
+    if ref.task == "classification":  # it renders by itself, and answers with its likeliest label
+        return Request((), sampling, messages)
     return Request(Renderer.load(ref.tokenizer).prompt(messages), sampling)
 
 

@@ -22,8 +22,8 @@ from phi3tune.ui.render import (
     table,
 )
 
-DOING = {"train": "training", "evaluate": "evaluating", "export": "building"}
-STATES = {"queued": "waiting", "completed": "finished", "stopped": "stopped", "failed": "failed"}
+DOING = {"train": "training", "evaluate": "evaluating", "export": "building", "download": "downloading"}
+STATES = {"queued": "waiting", "completed": "finished", "stopped": "stopped", "failed": "failed", "paused": "paused"}
 SAMPLE_STEPS = 3
 
 
@@ -36,7 +36,7 @@ def doing(job: JobView) -> str:
 
 def title(job: JobView) -> str:
     """What a person calls a job: an evaluation is told by the run it belongs to."""
-    return job.folder.parent.parent.name if job.folder.parent.name == "eval" else job.id
+    return job.folder.parent.parent.name if job.folder.parent.name == "eval" else job.title
 
 
 def left(job: JobView) -> str:
@@ -101,9 +101,9 @@ def _ending(job: JobView) -> str:
     if job.state == "completed":
         text = f"Finished after {counted(int(job.result.get('steps', job.step)), 'step')}."
         return notice("good", text, "Compare it with the base to see what it learned.")
-    if job.state == "stopped":
+    if job.state in ("stopped", "paused"):
         kept = f"a checkpoint of step {job.resume_step} is kept" if job.resume_step else "there is no checkpoint yet"
-        reason = job.reason or "stopped"
+        reason = job.reason or job.state
         return notice("info", f"{reason[:1].upper()}{reason[1:]}; {kept}.", "Resume goes on from there.")
     if job.state == "failed":
         return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
@@ -141,29 +141,3 @@ def notices(found: Sequence[Notice]) -> str:
     """Warnings of a run, each once, with what to do about it."""
     unique = {(item.code, item.message): item for item in found}
     return "".join(notice(item.level, item.message, item.action) for item in unique.values())
-
-
-def runs(found: Sequence[JobView]) -> str:
-    """All training runs, newest first; a click on a name opens that run."""
-    if not found:
-        return empty("No runs yet. Choose a dataset above and press Start training.")
-    columns = [
-        Column("Run", html=True),
-        Column("Status"),
-        Column("Steps", numeric=True),
-        Column("Training loss", numeric=True),
-        Column("Time", numeric=True),
-        Column("Started"),
-    ]
-    rows = [
-        [
-            f'<button type="button" class="pt-link" data-run="{esc(job.id)}">{esc(job.id)}</button>',
-            doing(job),
-            f"{job.step:,} of {job.steps:,}" if job.steps else "–",
-            number(job.result.get("train_loss")),
-            duration((job.ended or time.time()) - job.started) if job.started else "–",
-            time.strftime("%d %b %H:%M", time.localtime(job.started or job.created)),
-        ]
-        for job in sorted(found, key=lambda job: (-job.created, job.id))
-    ]
-    return table(columns, rows)

@@ -14,7 +14,7 @@ from gradio.themes.utils import colors, sizes
 CSS_FILE = Path(__file__).with_name("page.css")
 
 ACCENT = "#0f766e"
-SERIES_COLORS = {"training": "#0d9488", "validation": "#ea580c"}
+SERIES_COLORS = {"training": "#0d9488", "validation": "#ea580c", "macro F1": "#6d5bd0"}
 
 
 def theme() -> gr.themes.Base:

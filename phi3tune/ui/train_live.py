@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from phi3tune import jobs
-from phi3tune.config import ExportConfig, TrainConfig
+from phi3tune import archive, jobs
+from phi3tune.config import Config, ExportConfig, TrainConfig
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import charts, forms, live, render_builds, render_jobs
+from phi3tune.ui import about_card, charts, forms, live, render_builds, render_jobs
+from phi3tune.ui.about_card import AboutCard
+from phi3tune.ui.download import Download
 from phi3tune.ui.live import Cursor, Logs
 from phi3tune.ui.render import empty, section
 from phi3tune.ui.theme import SERIES_COLORS
-from phi3tune.ui.wire import ACTION, POLL, Updates, toasts
+from phi3tune.ui.wire import ACTION, Updates, toasts
 
 NO_RUN = "Nothing has been trained yet. Press Start training, and this place shows the run as it learns."
 TITLES = {
     "loss": "Loss",
-    "token_accuracy": "Token accuracy",
+    "token_accuracy": "Accuracy",
     "learning_rate": "Learning rate",
     "grad_norm": "Gradient norm",
+    "entropy": "Entropy of the predictions (nats)",
+    "tokens_per_second": "Tokens per second",
 }
+PAIRS = (("loss", "token_accuracy"), ("learning_rate", "grad_norm"), ("entropy", "tokens_per_second"))
 FORMATS = {"token_accuracy": ".1%", "learning_rate": ".1e"}
-OPEN_ROW = (
-    "element.addEventListener('click', e => { const run = e.target.closest('[data-run]');"
-    " if (run) trigger('click', {run: run.dataset.run}); })"
-)
 CONFIRM = "run => run && confirm(`Move ${run} with its checkpoints to the trash?`) ? run : ''"
 
 
@@ -38,13 +41,20 @@ class LiveCard:
     run: gr.Dropdown
     stop: gr.Button
     stop_now: gr.Button
+    pause: gr.Button
     resume: gr.Button
     delete: gr.Button
     status: gr.HTML
     notices: gr.HTML
+    about: AboutCard
+    ended: gr.Row
+    further: gr.Button
+    clone: gr.Button
+    pack: Download
     after: gr.Column
     compare: gr.Button
     chat: gr.Button
+    format: forms.Widget
     precision: forms.Widget
     export: gr.Button
     export_status: gr.HTML
@@ -52,14 +62,13 @@ class LiveCard:
     smoothing: gr.Slider
     plots: dict[str, gr.LinePlot]
     samples: gr.HTML
-    runs: gr.HTML
 
     @property
     def parts(self) -> list[Any]:
         """Everything that `update` may change."""
-        buttons = [self.stop, self.stop_now, self.resume, self.delete]
-        panels = [self.status, self.notices, self.after, self.export_status, self.curves, self.samples, self.runs]
-        return [self.run, *buttons, *panels, *self.plots.values()]
+        buttons = [self.stop, self.stop_now, self.pause, self.resume, self.delete]
+        panels = [self.status, self.notices, self.ended, self.after, self.export_status, self.curves, self.samples]
+        return [self.run, *buttons, *panels, self.format, self.precision, *self.plots.values()]
 
     def update(
         self, cursor: Cursor, logs: Logs, runs: list[JobView], shown: str, smoothing: float, workspace: Workspace
@@ -68,19 +77,21 @@ class LiveCard:
         new: dict[Any, tuple[object, Any]] = {}
         names = tuple(job.id for job in runs)
         new[self.run] = ((names, shown), gr.Dropdown(names[::-1], value=shown or None))
-        table = render_jobs.runs(runs)
-        new[self.runs] = (table, table)
         job = next((job for job in runs if job.id == shown), None)
         log = logs.of(job) if job is not None else None
         if job is None or log is None:
             new[self.status] = ("", empty(NO_RUN))
         else:
-            text = render_jobs.status(job, log.latest, _description(job))
+            config = jobs.read_config(job.folder)
+            text = render_jobs.status(job, log.latest, _description(config))
             new[self.status] = (text, text)
             new[self.notices] = ((found := render_jobs.notices(log.notices)), found)
             new[self.samples] = ((answers := render_jobs.samples(log.samples)), answers)
             builds = render_builds.exports(live.exports_of(job.id, workspace)) if job.state == "completed" else ""
             new[self.export_status] = (builds, builds)
+            classifies = isinstance(config, TrainConfig) and config.task == "classification"
+            new[self.format] = (classifies, gr.Radio(value="portable-onnx" if classifies else "onnx"))
+            new[self.precision] = (classifies, gr.Radio(value="fp32" if classifies else "int4"))
         new |= self._switches(job)
         charted = log is not None and bool(log.metrics)
         new[self.curves] = (charted, gr.Column(visible=charted))
@@ -97,18 +108,20 @@ class LiveCard:
         visible = {
             self.stop: active,
             self.stop_now: active,
-            self.resume: state in ("stopped", "failed"),
+            self.pause: active,
+            self.resume: state in jobs.RESUMABLE_STATES,
             self.delete: bool(state) and not active,
         }
         new: dict[Any, tuple[object, Any]] = {
             button: (wanted, gr.Button(visible=wanted)) for button, wanted in visible.items()
         }
+        ended = bool(state) and not active
+        new[self.ended] = (ended, gr.Row(visible=ended))
         new[self.after] = (state == "completed", gr.Column(visible=state == "completed"))
         return new
 
 
-def _description(job: JobView) -> str:
-    config = jobs.read_config(job.folder)
+def _description(config: Config) -> str:
     if not isinstance(config, TrainConfig):
         return ""
     rank = f", rank {config.lora_rank}" if config.method == "lora" else ""
@@ -118,29 +131,37 @@ def _description(job: JobView) -> str:
 def build() -> LiveCard:
     with gr.Column(elem_classes="pt-card"):
         with gr.Row(elem_classes="pt-bar-row"):
-            gr.HTML(section("3", "Watch it learn"))
+            gr.HTML(section("4", "Watch it learn"))
             run = gr.Dropdown(
                 [], value=None, label="Run", elem_id="run", min_width=200, scale=0, allow_custom_value=True
             )
             with gr.Row(elem_classes="pt-buttons"):
                 stop = gr.Button("Stop and save", elem_id="stop", visible=False, size="sm")
                 stop_now = gr.Button("Stop now", variant="stop", elem_id="stop-now", visible=False, size="sm")
+                pause = gr.Button("Pause", elem_id="pause", visible=False, size="sm")
                 resume = gr.Button("Resume", variant="primary", elem_id="resume", visible=False, size="sm")
                 delete = gr.Button("Delete", variant="stop", elem_id="delete", visible=False, size="sm")
         status = gr.HTML(empty(NO_RUN), elem_id="live-status")
         notices = gr.HTML(elem_id="notices")
+        with gr.Row(visible=False, elem_id="ended", elem_classes="pt-buttons") as ended:
+            further = gr.Button("Train further", elem_id="further", size="sm")
+            clone = gr.Button("Clone with changes", elem_id="clone", size="sm")
+            pack = Download.build("Download the run", "archive")
+        written = about_card.build()
         with gr.Column(visible=False, elem_id="after", elem_classes="pt-after") as after:
             with gr.Row(elem_classes="pt-bar-row"):
-                gr.HTML(section("4", "Use it"))
+                gr.HTML(section("5", "Use it"))
                 with gr.Row(elem_classes="pt-buttons"):
                     compare = gr.Button("Compare with the base", variant="primary", elem_id="compare", size="sm")
                     chat = gr.Button("Chat with it", elem_id="chat", size="sm")
-                    export = gr.Button("Export to ONNX int4", elem_id="export", size="sm")
-            precision = forms.widget(ExportConfig, "precision", elem_id="export-precision")
+                    export = gr.Button("Export", elem_id="export", size="sm")
+            with gr.Row():
+                form = forms.widget(ExportConfig, "format", elem_id="export-format", min_width=280)
+                precision = forms.widget(ExportConfig, "precision", elem_id="export-precision", min_width=280)
             export_status = gr.HTML(elem_id="export-status")
         with gr.Column(visible=False, elem_id="curves") as curves:
             plots: dict[str, gr.LinePlot] = {}
-            for pair in (("loss", "token_accuracy"), ("learning_rate", "grad_norm")):
+            for pair in PAIRS:
                 with gr.Row():
                     plots |= {name: _plot(name) for name in pair}
             smoothing = gr.Slider(
@@ -154,11 +175,9 @@ def build() -> LiveCard:
             )
             gr.HTML('<h3 class="pt-small-heading">Answers to held-out prompts</h3>')
             samples = gr.HTML(elem_id="samples")
-        with gr.Accordion("All runs", open=False, elem_id="all-runs"):
-            runs = gr.HTML(render_jobs.runs([]), elem_id="runs", js_on_load=OPEN_ROW)
     return LiveCard(
-        run, stop, stop_now, resume, delete, status, notices, after, compare, chat, precision, export, export_status,
-        curves, smoothing, plots, samples, runs,
+        run, stop, stop_now, pause, resume, delete, status, notices, written, ended, further, clone, pack, after,
+        compare, chat, form, precision, export, export_status, curves, smoothing, plots, samples,
     )  # fmt: skip
 
 
@@ -192,6 +211,10 @@ def connect(card: LiveCard, refresh: Callable[[Any], None], workspace: Workspace
         jobs.stop(workspace.run(run), workspace, now=True)
         gr.Info(f"{run} was stopped; its last checkpoint is kept.")
 
+    def pause(run: str) -> None:
+        jobs.pause(workspace.run(run), workspace)
+        gr.Info(f"{run} saves and gives the device free; Resume puts it in front of the queue.")
+
     def resume(run: str) -> None:
         jobs.resume(workspace.run(run), workspace)
         gr.Info(f"{run} goes on from its last checkpoint.")
@@ -201,18 +224,22 @@ def connect(card: LiveCard, refresh: Callable[[Any], None], workspace: Workspace
             jobs.delete(workspace.run(run), workspace)
             gr.Info(f"{run} was moved to the trash folder of the workspace.")
 
-    def export(run: str, precision: str) -> None:
-        jobs.submit("export", forms.read(ExportConfig, ["precision"], [precision], model=run), workspace)
-        gr.Info(f"The {precision} build of {run} has been started.")
+    def export(run: str, *values: str) -> None:
+        config = forms.read(ExportConfig, ["format", "precision"], values, model=run)
+        jobs.submit("export", config, workspace)
+        gr.Info(f"The export of {run} has been started.")
 
-    def chosen(event: gr.EventData) -> str:
-        return workspace.run(str(getattr(event, "run", ""))).name
+    def pack(run: str) -> str:
+        name = workspace.run(run).name
+        folder = Path(tempfile.mkdtemp(prefix="phi3tune-run-"))
+        return str(archive.export_run(name, workspace, folder / f"{name}.zip"))
 
-    for button, action in ((card.stop, stop), (card.stop_now, stop_now), (card.resume, resume)):
+    actions = ((card.stop, stop), (card.stop_now, stop_now), (card.pause, pause), (card.resume, resume))
+    for button, action in actions:
         refresh(button.click(toasts(action), card.run, None, **ACTION).then)
     refresh(card.delete.click(toasts(delete), card.run, None, js=CONFIRM, **ACTION).then)
-    refresh(card.export.click(toasts(export), [card.run, card.precision], None, **ACTION).then)
-    refresh(card.runs.click(toasts(chosen), None, card.run, **ACTION).then)
+    refresh(card.export.click(toasts(export), [card.run, card.format, card.precision], None, **ACTION).then)
+    card.pack.connect(pack, card.run)
+    about_card.connect(card.about, card.run, refresh, workspace)
     refresh(card.run.input)
     refresh(card.smoothing.change)
-    card.precision.change(lambda name: f"Export to ONNX {name}", card.precision, card.export, **POLL)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,30 +12,10 @@ from playwright.sync_api import Page, expect
 from phi3tune import jobs
 from phi3tune.paths import Workspace
 from tests.browser.conftest import App, Visit
+from tests.browser.steps import MINUTES, open_tab, start_run, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
-MINUTES = 60_000
 RUN = "story"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
-def start_run(page: Page, name: str, epochs: str) -> None:
-    open_tab(page, "Train")
-    expect(page.locator("#dataset input")).to_have_value(re.compile("lantern-support"))
-    page.get_by_label("Name", exact=False).first.fill(name)
-    page.get_by_label("Epochs", exact=False).first.fill(epochs)
-    page.locator("#start").click()
-    expect(page.locator("#live-status")).to_contain_text(name, timeout=30_000)
 
 
 def points(page: Page) -> int:

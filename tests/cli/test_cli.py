@@ -27,10 +27,7 @@ ROW = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "co
 def counting_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)
     yield
-    for child in jobs._children.values():
-        if child.poll() is None:
-            system.kill_group(child.pid)
-            child.wait()
+    fakes.kill_workers()
 
 
 @pytest.fixture

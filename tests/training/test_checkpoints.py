@@ -68,5 +68,5 @@ def test_rotation_keeps_the_newest_steps(tmp_path: Path):
 
 def test_a_full_disk_is_told_before_writing(tmp_path: Path):
     need_disk(tmp_path, 1)
-    with pytest.raises(UserError, match=r"MB free.*needs 1,000,000,000 MB.*resume"):
+    with pytest.raises(UserError, match=r"MB free.*needs 1,000,000,000\.0 MB.*resume"):
         need_disk(tmp_path, 10**15)

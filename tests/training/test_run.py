@@ -11,6 +11,8 @@ from transformers import GenerationConfig, Phi3ForCausalLM
 
 from phi3tune import data
 from phi3tune.chat import Renderer
+from phi3tune.config import TrainConfig
+from phi3tune.engines.models import ModelRef
 from phi3tune.errors import UserError
 from phi3tune.events import CheckpointSaved, Metrics, Notice, Phase, Progress, Sample
 from phi3tune.paths import file_hash, manifest_problem
@@ -175,7 +177,7 @@ def test_resume_without_a_checkpoint_starts_over(new_run: NewRun):
 
 
 def test_packing_and_recomputing_do_not_change_the_losses(new_run: NewRun):
-    ways = ({}, {"packing": False}, {"gradient_checkpointing": True})
+    ways = ({}, {"packing": False}, {"gradient_checkpointing": "on"})
     runs = [new_run(max_steps=2, lora_dropout=0.0, sample_count=0, **way) for way in ways]
     for run in runs:
         run.go()
@@ -262,11 +264,12 @@ def test_a_base_that_changed_since_the_run_began_is_refused(tmp_path: Path):
     run_dir.mkdir()
     (base / "config.json").write_text("{}")
     (base / "model.safetensors").write_bytes(b"weights")
-    record_base(run_dir, "base", base)
-    record_base(run_dir, "base", base)
+    start, config = ModelRef("base", "base", "torch", base), TrainConfig(dataset="d")
+    record_base(run_dir, start, config)
+    record_base(run_dir, start, config)
     (base / "model.safetensors").write_bytes(b"others!")
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        record_base(run_dir, "base", base)
+        record_base(run_dir, start, config)
 
 
 def test_data_that_changed_since_the_run_began_is_refused(new_run: NewRun):

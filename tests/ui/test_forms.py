@@ -27,7 +27,7 @@ def _required(model: type[Config], name: str) -> dict[str, str]:
 
 def test_numbers_show_unit_and_range() -> None:
     assert forms.sentence(TrainConfig, "epochs").endswith("Epochs: above 0, at most 1,000.")
-    assert forms.sentence(TrainConfig, "method").endswith("full trains every weight.")
+    assert forms.sentence(TrainConfig, "method").endswith("presets of the settings below.")
 
 
 def test_labels_are_plain_english() -> None:
@@ -65,5 +65,5 @@ def test_groups_cover_every_setting_once() -> None:
 
 
 def test_few_choices_are_shown_at_once() -> None:
-    assert isinstance(forms.widget(TrainConfig, "method"), gr.Radio)
+    assert isinstance(forms.widget(TrainConfig, "task"), gr.Radio)
     assert isinstance(forms.widget(TrainConfig, "format"), gr.Dropdown)

@@ -16,6 +16,7 @@ from phi3tune import jobs
 from phi3tune.engines.base import Chunk, Request, Usage
 from phi3tune.engines.models import ModelRef
 from phi3tune.events import EventLog, Metrics
+from phi3tune.jobs import workers
 from phi3tune.paths import Workspace
 from phi3tune.ui import playground
 from phi3tune.ui.page import Page, create_ui
@@ -25,7 +26,7 @@ from .conftest import MakeJob
 
 @pytest.fixture
 def demo(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> gr.Blocks:
-    monkeypatch.setattr(jobs, "_start", _no_worker)
+    monkeypatch.setattr(workers, "start", _no_worker)
     return create_ui(workspace)
 
 
@@ -44,7 +45,7 @@ def named(updates: dict[Any, Any]) -> dict[str, Any]:
 
 
 def tick(page: Page, cursor: Any, run: object = None, smoothing: object = 0.0) -> dict[str, Any]:
-    return named(page.tick(cursor, run, smoothing, None, None, None))
+    return named(page.tick(cursor, run, smoothing, *[None] * len(page.looks)))
 
 
 def test_no_handler_is_listed_as_an_api(demo: gr.Blocks) -> None:
@@ -120,6 +121,9 @@ def test_opening_chooses_the_bundled_data_and_the_bundled_model(page: Page) -> N
     assert seen["eval-models"]["value"] == ["phi3-nano"]
 
 
+UPLOADS = ("store", "load_settings", "take")
+
+
 def outputs_of(result: Any) -> list[Any]:
     return list(result) if inspect.isgenerator(result) else [result]
 
@@ -131,7 +135,7 @@ def test_no_handler_opens_a_path_that_a_client_names(demo: gr.Blocks, tmp_path: 
     canary.write_text("\n".join(json.dumps({**chat, "n": n}) for n in range(50)))
     called = 0
     for fn in demo.fns.values():
-        if fn.fn is None or fn.name == "store":  # an upload: Gradio itself lets only its own uploads through
+        if fn.fn is None or fn.name in UPLOADS:  # an upload: Gradio itself lets only its own uploads through
             continue
         given = [deepcopy(part.value) if isinstance(part, gr.State) else str(canary) for part in fn.inputs]
         parameters = list(inspect.signature(fn.fn).parameters)

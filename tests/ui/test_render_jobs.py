@@ -84,21 +84,6 @@ def test_notices_are_told_once() -> None:
     assert "<img" not in html
 
 
-def test_runs_are_listed_newest_first(make_run: MakeJob) -> None:
-    jobs = [
-        make_run("old", created=1.0, step=3, steps=3, result={"train_loss": 0.5}),
-        make_run("new", created=2.0, state="stopped", step=1, steps=9),
-    ]
-    html = render_jobs.runs(jobs)
-    assert html.index('data-run="new"') < html.index('data-run="old"')
-    assert "1 of 9" in html
-    assert "0.5" in html
-
-
-def test_no_runs_says_what_to_do_first() -> None:
-    assert "press Start training" in render_jobs.runs([])
-
-
 def test_builds_show_the_proof(make_job: MakeJob, workspace: Workspace) -> None:
     parity = {"kl_mean": 0.0123, "top1_agreement": 0.987, "perplexity_ratio": 1.004, "passed": True}
     parity["limits"] = {"kl_mean": 0.02, "top1_agreement": 0.95, "perplexity_ratio": 1.02}
