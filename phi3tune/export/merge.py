@@ -31,6 +31,7 @@ _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PREFIX = "base_model.model."
 HEAD = "score.weight"
+_HEAD_MODULES = {"classifier", "score"}  # what peft keeps whole of any classifier; of a Phi-3, only the latter exists
 _OLD_HEADS = ("lm_head.weight", HEAD)
 
 # Settings of a LoRA adapter that change nothing in W + s * B @ A, or that are read below.
@@ -79,6 +80,8 @@ def _check_kind(config: dict[str, Any]) -> None:
     odd = sorted(key for key, value in config.items() if key not in _UNDERSTOOD and value not in _NEUTRAL)
     if config.get("init_lora_weights", True) not in _PLAIN_INIT:
         odd.append("init_lora_weights")
+    if set(config.get("modules_to_save") or ()) - _HEAD_MODULES:
+        odd.append("modules_to_save")
     if odd:
         given = ", ".join(f"{key}={config[key]!r}" for key in odd)
         raise UserError(f"an adapter with {given} cannot be merged; plain LoRA and rsLoRA can")

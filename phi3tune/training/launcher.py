@@ -1,4 +1,4 @@
-"""`python -m phi3tune.training.launcher`: torchrun, which also tells its supervisor what process ended first and how."""
+"""`python -m phi3tune.training.launcher`: torchrun, which also tells its supervisor what process ended first."""
 
 from __future__ import annotations
 

@@ -28,6 +28,12 @@ def begin() -> None:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
 
 
+def end() -> None:
+    """Leave them, when all have come this far."""
+    wait()
+    distributed.destroy_process_group()
+
+
 def world() -> int:
     """Processes of the run, on all machines."""
     return distributed.get_world_size() if distributed.is_initialized() else 1

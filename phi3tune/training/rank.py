@@ -43,8 +43,9 @@ class Pipe:
 
     def listen(self) -> None:
         """Wait for words of the supervisor, on the input that all processes of this machine have in common."""
-        for line in sys.stdin.buffer:
-            self._stop = self._stop or line == spread.STOP
+        # Not `sys.stdin`: its buffer must not be locked when the interpreter ends.
+        while os.read(0, len(spread.STOP)) == spread.STOP:
+            self._stop = True
         os._exit(1)
 
 
@@ -63,7 +64,7 @@ def main() -> int:
         if order.resume:
             processes.share(order.run_dir, DATASET_RECORD, "events.jsonl")
         result = train_here(order.config, order.run_dir, Workspace(order.workspace), pipe, resume=order.resume)
-        processes.wait()
+        processes.end()
     except UserError as error:
         pipe.send(spread.Message(reason=spread.Reason(rank=rank, reason=str(error), user_error=True)))
         return 1

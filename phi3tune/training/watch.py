@@ -88,7 +88,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if evaluate:
             better = self._evaluate(state)
             save = save or (better and self._config.keep_best)
-            self._end_early(last)
+            self._end_early()
         control.should_training_stop = last or self.stopped or self.ended_early
         control.should_save = save or self.ended_early
         if control.should_save:
@@ -144,8 +144,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._history.emit(sample)
         return self.best.see(state.global_step, values)
 
-    def _end_early(self, last: bool) -> None:
-        if last or not self.best.exhausted:
+    def _end_early(self) -> None:
+        if not self.best.exhausted:
             return
         self.ended_early, self.stopped = True, False
         self._history.emit(

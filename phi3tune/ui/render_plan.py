@@ -62,7 +62,7 @@ def _verdict(found: Plan) -> str:
 def _grounds(found: Plan) -> str:
     passes = counted(found.rows, "row")
     text = (
-        f"{passes}, {number(found.epochs)} epochs; {found.batch_size} rows a step, {found.micro_batch} at once"
+        f"{passes}, {number(round(found.epochs, 1))} epochs; {found.batch_size} rows a step, {found.micro_batch} at once"
         f"{', activations recomputed' if found.checkpointing else ''}. "
         f"{number(round(found.tokens_per_second))} tokens per second assumed: {found.speed_source}."
     )

@@ -50,7 +50,7 @@ def test_settings_plan_command_and_yaml(visit: Visit, tmp_path: Path) -> None:
 
 def test_quality_fills_the_settings(visit: Visit) -> None:
     page = visit.page
-    page.locator("#set-quality").get_by_text("thorough").click()
+    page.locator("#set-quality").get_by_text("thorough", exact=True).click()
     expect(page.locator("#changed")).to_contain_text("3 settings differ")
     advanced(page, "Method")
     expect(page.locator("#set-lora-rank input")).to_have_value("64")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from phi3tune.events import CheckpointSaved, Metrics, Notice
-from phi3tune.training import checkpoints
+from phi3tune.training import checkpoints, warnings
 from phi3tune.training.scoring import measured
 from tests.training.runs import NewRun, Run
 
@@ -83,20 +83,20 @@ def test_without_keep_best_the_last_weights_are_the_result_and_rotation_spares_n
 
 
 def test_early_stopping_ends_a_run_as_completed_with_its_result(new_run: NewRun):
-    run = new_run(**WATCHED, early_stopping=2)
+    run = new_run(**WATCHED, early_stopping=1)
     result = run.go()
     losses = evaluations(run)
     best = min(losses, key=losses.__getitem__)
     assert (result["status"], result["ended_early"], result["best_step"]) == ("completed", True, best)
-    assert result["steps"] == best + 4 < 12
+    assert result["steps"] == best + 2 < 12
     assert [notice.code for notice in run.reporter.of(Notice)].count("ended_early") == 1
     assert (run.folder / "adapter").is_dir()
 
 
 def test_a_resumed_run_stops_early_where_an_uninterrupted_one_does(new_run: NewRun):
     whole, cut = (
-        new_run(**WATCHED, early_stopping=2, keep_best=True),
-        new_run(**WATCHED, early_stopping=2, keep_best=True),
+        new_run(**WATCHED, early_stopping=1, keep_best=True),
+        new_run(**WATCHED, early_stopping=1, keep_best=True),
     )
     expected = whole.go()
     stop = expected["steps"] - 2
@@ -110,7 +110,7 @@ def test_a_resumed_run_stops_early_where_an_uninterrupted_one_does(new_run: NewR
 
 
 def test_a_run_killed_after_it_ended_early_is_only_saved_again(new_run: NewRun):
-    run = new_run(**WATCHED, early_stopping=2)
+    run = new_run(**WATCHED, early_stopping=1)
     first = run.go()
     before = json.loads((run.folder / "adapter" / "manifest.json").read_text())
     (run.folder / "adapter").rename(run.folder / "lost")
@@ -120,10 +120,13 @@ def test_a_run_killed_after_it_ended_early_is_only_saved_again(new_run: NewRun):
     assert json.loads((run.folder / "adapter" / "manifest.json").read_text()) == before
 
 
-def test_warnings_of_a_run_are_told_once_over_its_attempts(new_run: NewRun):
-    run = new_run(**WATCHED)
-    run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 8)
+def test_warnings_of_a_run_are_told_once_over_its_attempts(new_run: NewRun, monkeypatch: pytest.MonkeyPatch):
+    def loud(curves: warnings.Curves) -> Notice | None:
+        return Notice(code="loud", message=f"{len(curves.loss)} points") if len(curves.loss) >= 2 else None
+
+    monkeypatch.setattr(warnings, "DETECTORS", (loud,))
+    run = new_run(max_steps=5, eval_steps=5, sample_count=0)
+    run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 2)
     run.go(resume=True)
-    codes = [notice.code for reporter in run.reporters for notice in reporter.of(Notice)]
-    assert codes.count("eval_worse_than_start") <= 1
-    assert len([code for code in codes if code in ("overfitting", "eval_worse_than_start")]) >= 1, codes
+    notices = [notice for reporter in run.reporters for notice in reporter.of(Notice) if notice.code == "loud"]
+    assert [notice.message for notice in notices] == ["2 points"]
