@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from phi3tune.config import Config, DatasetConfig, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DatasetConfig, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
+
+HUB_TOKEN = "HF_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,16 @@ class Admission:
     base_name: str
 
 
-def admit(config: Config, workspace: Workspace) -> Admission:
-    """Check a job; raises `UserError` when it could not succeed as asked."""
+def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> Admission:
+    """Check a job; raises `UserError` when it could not succeed as asked. `token` opens gated models on the Hub."""
     from phi3tune import data, evaluation
     from phi3tune.engines import models
+    from phi3tune.training import settings
 
     if isinstance(config, TrainConfig):
         ref = models.resolve(config.model, workspace)
-        models.whole_weights(ref, workspace)
+        start = models.starting_point(ref, workspace, adapter=config.adapter)
+        config = settings.check(config, start)
         dataset = data.load(config, workspace)
         if config.task == "classification":
             evaluation.classes(dataset.parts["train"])
@@ -53,6 +58,14 @@ def admit(config: Config, workspace: Workspace) -> Admission:
         ref = models.buildable(config.model, config.format, workspace)
         changed_export = config.model_copy(update={"model": ref.ref})
         return Admission(changed_export, workspace.exports, None, f"{ref.label}-{config.precision}")
+    if isinstance(config, DownloadConfig):
+        from phi3tune.engines import hub_models
+
+        access = hub_models.examine(config.model, config.revision, token)
+        if access.problems:
+            raise UserError(access.problems[0])
+        named = config.model_copy(update={"model": access.hub_id, "revision": access.revision})
+        return Admission(named, workspace.downloads, None, access.hub_id)
     raise TypeError(f"there is no job for {type(config).__name__}")
 
 

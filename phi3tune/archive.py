@@ -30,7 +30,7 @@ from phi3tune.config import TrainConfig, to_yaml
 from phi3tune.errors import UserError
 from phi3tune.events import FINAL
 from phi3tune.jobs.folder import Job
-from phi3tune.paths import Workspace, check_name, file_hash, fsync_path, manifest_problem, write_text
+from phi3tune.paths import Workspace, check_name, file_hash, manifest_problem, write_text
 
 INDEX = "archive.json"
 SCHEMA = 1
@@ -78,9 +78,9 @@ def export_run(name: str, workspace: Workspace, out: Path) -> Path:
                 archive.write(path, entry, packed)
             files = {n: {"bytes": p.stat().st_size, "sha256": file_hash(p)} for n, p in chosen.items()}
             archive.writestr(INDEX, json.dumps({"schema": SCHEMA, "run": name, "files": files}, indent=1))
-        fsync_path(temporary)
+        system.fsync_path(temporary)
         temporary.rename(out)
-        fsync_path(out.parent)
+        system.fsync_path(out.parent)
     finally:
         temporary.unlink(missing_ok=True)
     return out
@@ -137,12 +137,12 @@ def _check(archive: zipfile.ZipFile, files: dict[str, Any], free: int) -> None:
         raise UserError(f"{archive.filename} is refused: it holds {len(infos):,} files, more than {MAX_FILES:,}")
     names = [info.filename for info in infos]
     for info in infos:
-        mode = info.external_attr >> 16
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0: the archive does not tell
         if info.filename == INDEX:
             continue
         if not _ACCEPTED.fullmatch(info.filename) or ".." in info.filename:
             raise refuse(info.filename, "is no file that a run consists of")
-        if info.flag_bits & 1 or (mode and not stat.S_ISREG(mode)):
+        if info.flag_bits & 1 or kind not in (0, stat.S_IFREG):
             raise refuse(info.filename, "is encrypted or no plain file")
         weights = info.filename.endswith(".safetensors")
         if not weights and info.file_size > MAX_TEXT_BYTES:
@@ -213,7 +213,7 @@ def _place(folder: Path, workspace: Workspace, wanted: str) -> str:
             if target.exists():  # somebody was faster
                 continue
             raise
-        fsync_path(workspace.runs)
+        system.fsync_path(workspace.runs)
         return name
     raise AssertionError("unreachable")
 

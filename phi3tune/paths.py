@@ -78,6 +78,11 @@ class Workspace:
         return self.root / "exports"
 
     @property
+    def downloads(self) -> Path:
+        """Job folders of downloads; the models go into the Hub client's cache."""
+        return self.root / "downloads"
+
+    @property
     def trash(self) -> Path:
         return self.root / "trash"
 

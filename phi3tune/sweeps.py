@@ -60,9 +60,10 @@ def combinations(axes: Sequence[str], *, sample: int | None = None, seed: int = 
 
     For a random draw an axis may be a range, `name=low..high`: of whole numbers for such a setting, else even in the
     logarithm where `high` is ten times `low` or more. A setting that takes a list joins its names by `+`.
-    Raises `ConfigError` with every axis that is wrong.
+    Raises `ConfigError` with every axis that is wrong, `UserError` for more than 200 trials.
     """
-    parsed, problems = {}, []
+    parsed: dict[str, tuple[float, float] | list[Any]] = {}
+    problems = []
     for axis in axes:
         name, _, text = axis.partition("=")
         name = name.strip().replace("-", "_")
@@ -72,20 +73,26 @@ def combinations(axes: Sequence[str], *, sample: int | None = None, seed: int = 
             problems.append(f"--set {name} is given twice; put all its values in one")
         elif (span := _RANGE.fullmatch(text.strip())) is not None:
             try:
-                parsed[name] = (float(span[1]), float(span[2]))
+                low, high = float(span[1]), float(span[2])
             except ValueError:
+                low = high = math.nan
+            if not math.isfinite(high - low):
                 problems.append(f"--set {axis!r} is not accepted: a range is low..high, such as 1e-5..1e-3")
-                continue
-            if sample is None or parsed[name][0] >= parsed[name][1]:
+            elif sample is None or low >= high:
                 problems.append(f"--set {axis!r} is not accepted: a range goes upward, and needs --random")
+            parsed[name] = (low, high)
         else:
             parsed[name] = list(dict.fromkeys(_value(name, value) for value in text.split(",") if value.strip()))
     if not axes:
         problems.append("a sweep needs one --set or more, such as --set learning_rate=1e-4,3e-4")
     if problems:
         raise ConfigError(problems)
+    lists = [values for values in parsed.values() if isinstance(values, list)]
+    count = math.prod(map(len, lists)) if sample is None else sample
+    if count > MAX_TRIALS:
+        raise UserError(f"{count:,} trials are too many; at most {MAX_TRIALS} are accepted: try fewer values")
     if sample is None:
-        return [dict(zip(parsed, values, strict=True)) for values in itertools.product(*parsed.values())]
+        return [dict(zip(parsed, values, strict=True)) for values in itertools.product(*lists)]
     return _drawn(parsed, sample, random.Random(seed))
 
 
@@ -103,8 +110,6 @@ def start(
     ranks the trials. Raises `ConfigError` with what is wrong with any trial before any of them starts.
     """
     tried = combinations(axes, sample=sample, seed=seed)
-    if len(tried) > MAX_TRIALS:
-        raise UserError(f"{len(tried)} trials are too many; at most {MAX_TRIALS} are accepted: try fewer values")
     configs, base_name = _admitted(settings, tried, workspace)
     wanted = settings.get("name")
     if wanted is not None and len(check_name(wanted, "sweep name")) > MAX_ID:
@@ -211,7 +216,9 @@ def _admitted(
     settings: Mapping[str, Any], tried: Sequence[Mapping[str, Any]], workspace: Workspace
 ) -> tuple[list[TrainConfig], str]:
     """The settings of every trial as its run may have them, and what a made name begins with."""
-    configs, problems, base_name = [], {}, ""
+    configs: list[TrainConfig] = []
+    problems: dict[str, str] = {}
+    base_name = ""
     for trial in tried:
         try:
             config = parse(TrainConfig, {**settings, "name": None, **trial})
@@ -240,7 +247,7 @@ def _value(name: str, text: str) -> str | None:
     return text.replace("+", ",") if get_origin(annotation) is list else text
 
 
-def _drawn(axes: Mapping[str, Any], count: int, rng: random.Random) -> list[dict[str, Any]]:
+def _drawn(axes: Mapping[str, tuple[float, float] | list[Any]], count: int, rng: random.Random) -> list[dict[str, Any]]:
     """`count` different combinations, or all there are."""
     possible = math.prod(len(values) if isinstance(values, list) else math.inf for values in axes.values())
     found: dict[str, dict[str, Any]] = {}
@@ -253,7 +260,7 @@ def _drawn(axes: Mapping[str, Any], count: int, rng: random.Random) -> list[dict
     return list(found.values())
 
 
-def _pick(name: str, values: Any, rng: random.Random) -> Any:
+def _pick(name: str, values: tuple[float, float] | list[Any], rng: random.Random) -> Any:
     if isinstance(values, list):
         return rng.choice(values)
     low, high = values

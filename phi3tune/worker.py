@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3tune import jobs, system
-from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.events import (
     FINAL,
@@ -131,6 +131,11 @@ def _work(config: Config, folder: Path, workspace: Workspace, reporter: FolderRe
         from phi3tune.export import export
 
         return export(config, workspace, reporter, job_dir=folder)
+    if isinstance(config, DownloadConfig):
+        from phi3tune.engines import hub_models
+
+        fetched = hub_models.fetch(config.model, config.revision, reporter)
+        return {"status": "stopped"} if fetched is None else {"model": config.model, "path": str(fetched)}
     raise TypeError(f"no work for {type(config).__name__}")
 
 

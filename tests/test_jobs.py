@@ -27,7 +27,7 @@ ENDLESS = 1_000_000
 def counting_workers(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> Iterator[None]:
     """Workers count instead of training; those that a test leaves behind are killed."""
 
-    def admitted(config: TrainConfig, workspace: Workspace) -> Admission:
+    def admitted(config: TrainConfig, workspace: Workspace, *, token: str | None = None) -> Admission:
         return Admission(config, workspace.runs, config.name, "run")
 
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)

@@ -25,7 +25,7 @@ from tests.test_jobs import ENDLESS, finish, submit, wait_until
 
 @pytest.fixture(autouse=True)
 def counting_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def admitted(config: TrainConfig, workspace: Workspace) -> Admission:
+    def admitted(config: TrainConfig, workspace: Workspace, *, token: str | None = None) -> Admission:
         return Admission(config, workspace.runs, config.name, "run")
 
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)

@@ -35,6 +35,8 @@ def train(
 def start(config: TrainConfig, *, detach: bool, as_json: bool) -> int:
     """Queue a run and, unless it is detached, follow it to its end; the exit code."""
     workspace = Workspace.current()
+    if config.machine_rank:
+        return _join(config, workspace, as_json=as_json)
     if detach:
         folder = jobs.submit("train", config, workspace)
         job = jobs.view(folder)
@@ -45,6 +47,23 @@ def start(config: TrainConfig, *, detach: bool, as_json: bool) -> int:
     job, code = run_job("train", config, workspace)
     report(job, as_json=as_json)
     return code
+
+
+def _join(config: TrainConfig, workspace: Workspace, *, as_json: bool) -> int:
+    """Be one of the machines of a run that machine 0 keeps, to its end; the exit code."""
+    from phi3tune.training import spread
+
+    say(f"machine {config.machine_rank} of {config.machines} joins the run of {config.main_address}")
+    try:
+        result = spread.join(config, workspace)
+    except spread.ProcessDiedError as error:
+        say(str(error))
+        return 1
+    if as_json:
+        print_json(result)
+    else:
+        say(f"the run is {result['status']} after {result['steps']:,} steps; machine 0 keeps it")
+    return 0
 
 
 def report(job: jobs.JobView, *, as_json: bool) -> None:

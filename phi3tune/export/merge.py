@@ -1,6 +1,7 @@
 """One folder of plain weights from a base model and its LoRA adapter, shard by shard.
 
-The rule is peft's `merge_and_unload`: W + s * B @ A, with s = alpha / r (rsLoRA: alpha / sqrt(r)).
+The rule is peft's `merge_and_unload`: W + s * B @ A, with s = alpha / r (rsLoRA: alpha / sqrt(r)). DoRA gives every
+row of that the length that it trained, its magnitude.
 A classifier's head, which its adapter carries whole, takes the place of the language model's.
 Only one shard is in memory at a time, so a model larger than memory can be merged.
 """
@@ -30,16 +31,17 @@ MERGE_SCHEMA = 1
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _PREFIX = "base_model.model."
+_MAGNITUDE = "magnitude_vector"
 HEAD = "score.weight"
 _HEAD_MODULES = {"classifier", "score"}  # what peft keeps whole of any classifier; of a Phi-3, only the latter exists
 _OLD_HEADS = ("lm_head.weight", HEAD)
 
-# Settings of a LoRA adapter that change nothing in W + s * B @ A, or that are read below.
+# Settings of a LoRA adapter that change nothing in how it is merged, or that are read below.
 _UNDERSTOOD = {
     "alpha_pattern", "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out", "inference_mode",
     "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core",
     "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision",
-    "runtime_config", "target_modules", "task_type", "use_rslora",
+    "runtime_config", "target_modules", "task_type", "use_dora", "use_rslora",
 }  # fmt: skip
 _NEUTRAL: tuple[Any, ...] = (None, False, "none", {}, [])
 # Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, ...) change them.
@@ -47,7 +49,7 @@ _PLAIN_INIT = (True, False, "gaussian")
 
 
 class _Lora:
-    """The matrices of one adapter and the delta each adds to its weight."""
+    """The matrices of one adapter and what each makes of its weight."""
 
     def __init__(self, folder: Path) -> None:
         config = read_json(folder / ADAPTER_CONFIG)
@@ -60,18 +62,29 @@ class _Lora:
         self.targets: set[str] = set()
         for key in self._tensors:
             module, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
-            if kind not in ("A.weight", "B.weight"):
+            if kind not in ("A.weight", "B.weight", *([_MAGNITUDE] if config.get("use_dora") else [])):
                 raise UserError(f"the adapter holds {key!r}, which is no LoRA matrix of a linear layer")
             self.targets.add(f"{module}.weight")
 
-    def delta(self, target: str) -> torch.Tensor:
-        """s * B @ A in float32, shape [out, in]."""
-        module = target.removesuffix(".weight")
-        first = self._tensors[f"{_PREFIX}{module}.lora_A.weight"].float()
-        second = self._tensors[f"{_PREFIX}{module}.lora_B.weight"].float()
+    def merged(self, target: str, weight: torch.Tensor) -> torch.Tensor:
+        """The weight [out, in] with its adapter, in its own dtype. Raises `UserError` when their shapes differ."""
+        module = _PREFIX + target.removesuffix(".weight")
+        first = self._tensors[f"{module}.lora_A.weight"].float()
+        second = self._tensors[f"{module}.lora_B.weight"].float()
         rank = first.shape[0]
-        alpha = self._alphas.get(get_pattern_key(list(self._alphas), module), self._alpha)
-        return (second @ first) * (alpha / (math.sqrt(rank) if self._sqrt else rank))
+        alpha = self._alphas.get(get_pattern_key(list(self._alphas), target.removesuffix(".weight")), self._alpha)
+        delta = (second @ first) * (alpha / (math.sqrt(rank) if self._sqrt else rank))
+        if delta.shape != weight.shape:
+            raise UserError(
+                f"the adapter was not made for this base: {target} has shape {list(weight.shape)} in the base and "
+                f"{list(delta.shape)} in the adapter"
+            )
+        changed = weight.float() + delta
+        magnitude = self._tensors.get(f"{module}.lora_{_MAGNITUDE}")
+        if magnitude is not None:
+            changed *= (magnitude.float() / torch.linalg.norm(changed, dim=1))[:, None]
+        # One rounding, from float32: rounding the delta first would lose the small ones.
+        return changed.to(weight.dtype)
 
 
 def _check_kind(config: dict[str, Any]) -> None:
@@ -84,7 +97,7 @@ def _check_kind(config: dict[str, Any]) -> None:
         odd.append("modules_to_save")
     if odd:
         given = ", ".join(f"{key}={config[key]!r}" for key in odd)
-        raise UserError(f"an adapter with {given} cannot be merged; plain LoRA and rsLoRA can")
+        raise UserError(f"an adapter with {given} cannot be merged; LoRA, rsLoRA and DoRA can")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -150,14 +163,7 @@ def _merge_shard(shard: Path, lora: _Lora, out: Path, *, last: bool) -> None:
                 continue
             weight = file.get_tensor(key)
             if key in lora.targets:
-                delta = lora.delta(key)
-                if delta.shape != weight.shape:
-                    raise UserError(
-                        f"the adapter was not made for this base: {key} has shape {list(weight.shape)} in the base "
-                        f"and {list(delta.shape)} in the adapter"
-                    )
-                # One rounding, from float32: rounding the delta first would lose the small ones.
-                weight = (weight.float() + delta).to(weight.dtype)
+                weight = lora.merged(key, weight)
             tensors[key] = weight
     if last and lora.head is not None:
         tensors[HEAD] = lora.head.contiguous()

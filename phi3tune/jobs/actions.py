@@ -10,7 +10,7 @@ from typing import Literal
 
 from phi3tune import system
 from phi3tune.about import ABOUT, About
-from phi3tune.admission import admit
+from phi3tune.admission import HUB_TOKEN, admit
 from phi3tune.config import Config, TrainConfig, parse, to_yaml
 from phi3tune.errors import UserError
 from phi3tune.events import FINAL, Event, Status, read_events
@@ -43,7 +43,7 @@ def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping
     are lost when another process than this one starts the worker; the worker then says so.
     Raises `UserError` when the job could not succeed as asked; nothing is left on disk then.
     """
-    admitted = admit(config, workspace)
+    admitted = admit(config, workspace, token=(secrets or {}).get(HUB_TOKEN))
     config, secrets = admitted.config, secrets or {}
     files = {
         JOB: Job(kind, config, tuple(secrets)).to_json(),
@@ -112,7 +112,7 @@ def pause(folder: Path, workspace: Workspace) -> None:
     """
     job = view(folder)
     if job.kind not in RESUMABLE or not job.active:
-        able = "waiting and running runs and evaluations can be"
+        able = "waiting and running runs, evaluations and downloads can be"
         raise UserError(f"{job.id} cannot be paused: it is {job.state}; {able}")
     if not _left_queue(folder, workspace, "paused", "paused before it started"):
         (folder / STOP).write_text(PAUSE, encoding="utf-8")
@@ -166,7 +166,7 @@ def resume(folder: Path, workspace: Workspace) -> int:
     """
     job = view(folder)
     if job.kind not in RESUMABLE or job.state not in RESUMABLE_STATES:
-        able = "stopped, failed and paused runs and evaluations can be"
+        able = "stopped, failed and paused runs, evaluations and downloads can be"
         raise UserError(f"{job.id} cannot be resumed: it is {job.state}; {able}")
     lock = system.FolderLock(folder / LOCK)
     if not lock.acquire(timeout=5.0):

@@ -35,7 +35,7 @@ def buried(folder: Path, status: Status) -> Status:
     if status.kind == "train":
         reason += f"; it can be resumed from step {status.resume_step or 0}"
     elif status.kind in RESUMABLE:
-        reason += "; it can be resumed, and keeps the answers that it has"
+        reason += "; it can be resumed, and keeps what it has"
     return status.model_copy(update={"state": "failed", "reason": reason, "ended": status.heartbeat})
 
 

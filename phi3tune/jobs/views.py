@@ -102,7 +102,8 @@ def view(folder: Path, *, position: int | None = None) -> JobView:
 
 def folders(workspace: Workspace) -> list[Path]:
     """Folders of all jobs of the workspace, in no order."""
-    patterns = ((workspace.runs, "*"), (workspace.runs, "*/eval/*"), (workspace.evals, "*"), (workspace.exports, "*"))
+    roots = (workspace.runs, workspace.evals, workspace.exports, workspace.downloads)
+    patterns = [(workspace.runs, "*/eval/*"), *((root, "*") for root in roots)]
     return [
         found.parent
         for root, pattern in patterns

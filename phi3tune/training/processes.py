@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -134,15 +134,20 @@ class EvenSampler(Sampler[int]):
     """The order of a run in one process, filled up so that every process gets as many batches.
 
     accelerate would fill up with rows from the start, which would be learned twice. Here the last place of the
-    dataset, `rows`, is a row without loss. `multiple` is what the number of rows must be a multiple of.
+    dataset, `rows`, is a row without loss.
+
+    multiple  what the number of rows must be a multiple of
+    epoch     tells the epoch that begins: after a resume within an epoch, accelerate does not pass it on to here
     """
 
-    def __init__(self, rows: int, multiple: int, seed: int) -> None:
+    def __init__(self, rows: int, multiple: int, seed: int, epoch: Callable[[], int]) -> None:
         self._order = SeedableRandomSampler(range(rows), data_seed=seed)
         self._blank = rows
         self._missing = -rows % multiple
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
+        self._order.set_epoch(self._epoch())
         yield from self._order
         yield from [self._blank] * self._missing
 

@@ -60,7 +60,7 @@ def train_here(
     import torch
 
     from phi3tune.engines.torch_model import choose_device
-    from phi3tune.training import artefacts, processes
+    from phi3tune.training import artefacts, plan, processes
     from phi3tune.training.trainer import build, training_dtype
     from phi3tune.training.watch import Watch
 
@@ -73,6 +73,15 @@ def train_here(
     pass_tokens = min(max_length, settings.CPU_PASS_TOKENS) if device.type == "cpu" else max_length
     share = config.batch_size // processes.world()
     micro = config.micro_batch or settings.micro_batch(share, rows.mean_tokens, pass_tokens)
+    dtype = training_dtype(config, device, start.base)
+    checkpointing = plan.needs_checkpointing(
+        config,
+        start.base,
+        rows,
+        micro=micro,
+        number=4 if dtype is torch.float32 else 2,
+        gpu_free=torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None,
+    )
     trainer = build(
         config,
         run_dir,
@@ -81,8 +90,8 @@ def train_here(
         rows.examples,
         rate=rate,
         micro=micro,
-        checkpointing=config.gradient_checkpointing == "on",
-        dtype=training_dtype(config, device, start.base),
+        checkpointing=checkpointing,
+        dtype=dtype,
         device=device,
     )
     held_out = task.held_out(

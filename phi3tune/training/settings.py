@@ -18,7 +18,7 @@ from phi3tune.engines.folders import read_json
 from phi3tune.engines.models import ModelRef
 from phi3tune.errors import ConfigError, UserError
 from phi3tune.events import Notice
-from phi3tune.training import optimizers, trackers, warnings
+from phi3tune.training import optimizers, spread, trackers, warnings
 
 NAMED_ROWS = 5
 LOGGED_POINTS = 400
@@ -39,6 +39,7 @@ def check(config: TrainConfig, start: ModelRef) -> TrainConfig:
     """
     gpu = system.gpu_visible()
     problems = [*optimizers.problems(config, gpu=gpu), *trackers.problems(config.trackers)]
+    problems += spread.problems(config, gpu=gpu)
     if config.dtype == "fp16" and not gpu:
         problems.append("--dtype fp16 needs a GPU; use --dtype auto")
     layers: int = read_json(start.base / "config.json")["num_hidden_layers"]
@@ -66,7 +67,8 @@ def _brought(start: ModelRef, layers: int) -> dict[str, Any]:
     """`ADAPTER_FIELDS` as they are in the adapter of `start`. Raises `UserError` for one that cannot be trained on."""
     assert start.adapter is not None
     lora = read_json(start.adapter / "adapter_config.json")
-    targets, layer = lora.get("target_modules"), lora.get("layers_to_transform")
+    targets: Any = lora.get("target_modules")
+    layer: Any = lora.get("layers_to_transform")
     chosen = sorted([layer] if isinstance(layer, int) else layer or range(layers))
     odd = [name for name in ("rank_pattern", "alpha_pattern") if lora.get(name)]
     if not isinstance(targets, list) or not targets or not set(targets) <= set(TARGET_MODULES):

@@ -9,9 +9,12 @@ other way, and its end means that the supervisor is gone. Lines of any other kin
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import threading
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
@@ -71,22 +74,17 @@ class Message(BaseModel):
 _MESSAGE = TypeAdapter(Message)
 
 
-def problems(config: TrainConfig, *, gpus: int) -> list[str]:
-    """What keeps the processes from starting on this machine, in words. `gpus` are those that can be seen."""
+def problems(config: TrainConfig, *, gpu: bool) -> list[str]:
+    """What keeps the processes from starting on this machine, in words. `gpu` tells whether it has one."""
     found = []
-    if config.sharding != "none" and not gpus:
+    if config.sharding != "none" and not gpu:
         found.append(
             f"--sharding {config.sharding} divides the memory of GPUs and this machine has none; use --sharding none"
         )
-    if gpus and config.processes > gpus:
-        found.append(f"--processes {config.processes} is more than the {gpus} GPUs here; use --processes {gpus}")
-    if config.sharding.startswith("deepspeed"):
-        from importlib.util import find_spec
-
-        if find_spec("deepspeed") is None:
-            found.append(
-                f"--sharding {config.sharding} needs the package deepspeed; pip install deepspeed, or --sharding fsdp"
-            )
+    if config.sharding.startswith("deepspeed") and find_spec("deepspeed") is None:
+        found.append(
+            f"--sharding {config.sharding} needs the package deepspeed; pip install deepspeed, or use --sharding fsdp"
+        )
     return found
 
 
@@ -104,28 +102,67 @@ def train(
     return _supervise(Order(config=config, run_dir=run_dir, workspace=workspace.root, resume=resume), reporter)
 
 
-def join(config: TrainConfig, workspace: Workspace, reporter: Reporter) -> dict[str, Any]:
+class _Nobody:
+    """The reporter of a machine that keeps no run: machine 0 tells, and is told to stop."""
+
+    def emit(self, event: Event) -> None: ...
+
+    def stop_requested(self) -> bool:
+        return False
+
+
+def join(config: TrainConfig, workspace: Workspace) -> dict[str, Any]:
     """Be one of the machines that do not keep the run: `config.machine_rank` above 0. Returns the run's result.
 
-    Raises as `train`. Nothing is left on this machine.
+    Raises as `train`. Of the run, nothing is left on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="phi3tune-") as folder:
         order = Order(config=config, run_dir=Path(folder) / "run", workspace=workspace.root, resume=True)
         order.run_dir.mkdir()
-        return _supervise(order, reporter)
+        return _supervise(order, _Nobody())
 
 
 def torchrun_options(config: TrainConfig) -> list[str]:
-    """Options of torchrun for this machine."""
+    """Options of torchrun for this machine.
+
+    `PHI3TUNE_MAIN_ADDRESS` in the environment wins over the setting: a resumed run may be on other machines.
+    """
     options = ["--nproc-per-node", str(config.processes), "--max-restarts", "0"]
     if config.machines == 1:
         return [*options, "--standalone"]
-    host, _, port = config.main_address.rpartition(":")
+    host, _, port = os.environ.get("PHI3TUNE_MAIN_ADDRESS", config.main_address).rpartition(":")
     return [
         *options,
         *("--nnodes", str(config.machines), "--node-rank", str(config.machine_rank)),
         *("--master-addr", host.strip("[]"), "--master-port", port),
     ]
+
+
+def sharding_arguments(config: TrainConfig) -> dict[str, Any]:
+    """What transformers' `TrainingArguments` take for `config.sharding`: FSDP2, or a DeepSpeed configuration.
+
+    Its "auto" values are filled in by transformers from the other arguments. Not run: both need GPUs.
+    """
+    if config.sharding == "none":
+        return {}
+    if config.sharding == "fsdp":
+        layers = {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "transformer_layer_cls_to_wrap": ["Phi3DecoderLayer"]}
+        # Whole weights in checkpoints: they are what every other part of this program reads.
+        return {"fsdp": True, "fsdp_config": {"version": 2, **layers, "state_dict_type": "FULL_STATE_DICT"}}
+    stage = int(config.sharding.removeprefix("deepspeed_zero"))
+    zero = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    if stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    automatic = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    return {
+        "deepspeed": {
+            "zero_optimization": zero,
+            "bf16": {"enabled": "auto"},
+            "fp16": {"enabled": "auto"},
+            "gradient_clipping": "auto",
+            **dict.fromkeys(automatic, "auto"),
+        }
+    }
 
 
 def _supervise(order: Order, reporter: Reporter) -> dict[str, Any]:
@@ -167,11 +204,9 @@ def _supervise(order: Order, reporter: Reporter) -> dict[str, Any]:
 def _pass_on_stop(reporter: Reporter, pipe: IO[bytes], done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
         if reporter.stop_requested():
-            try:
+            with suppress(OSError):  # the processes are ending
                 pipe.write(STOP)
                 pipe.flush()
-            except OSError:  # the processes are ending
-                pass
             return
 
 

@@ -20,7 +20,7 @@ from phi3tune.config import TrainConfig
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.torch_model import choose_dtype, inference_dtype, weights_bytes
 from phi3tune.errors import UserError
-from phi3tune.training import checkpoints, methods, optimizers, processes
+from phi3tune.training import checkpoints, methods, optimizers, processes, spread
 from phi3tune.training.artefacts import copy_tokenizer
 from phi3tune.training.tasks import Task
 
@@ -101,7 +101,9 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
         if processes.world() == 1:
             return super()._get_train_sampler(train_dataset)
         multiple = self.args.per_device_train_batch_size * processes.world()
-        return processes.EvenSampler(len(self.train_dataset) - 1, multiple, self.args.seed)
+        rows = len(self.train_dataset) - 1
+        # The epoch is a sum of steps' shares, so a little below a whole number.
+        return processes.EvenSampler(rows, multiple, self.args.seed, lambda: int((self.state.epoch or 0.0) + 1e-6))
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The config's; with LoRA+, the adapter's B has its own learning rate."""
@@ -257,6 +259,7 @@ def _arguments(
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.batch_size // processes.world() // micro,
         ddp_find_unused_parameters=False,
+        **spread.sharding_arguments(config),
         **optimizers.arguments(config, rate),
         neftune_noise_alpha=config.neftune_alpha,
         seed=config.seed,

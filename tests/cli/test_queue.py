@@ -24,7 +24,7 @@ Call = Callable[..., Any]
 def queued(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> Iterator[None]:
     """Runs first, a and b: the first one counts without end, the others wait."""
 
-    def admitted(config: TrainConfig, workspace: Workspace) -> Admission:
+    def admitted(config: TrainConfig, workspace: Workspace, *, token: str | None = None) -> Admission:
         return Admission(config, workspace.runs, config.name, "run")
 
     monkeypatch.setattr(system, "start_process", fakes.start_fake_worker)

@@ -63,7 +63,7 @@ def test_a_truncated_and_a_forged_checkpoint_are_passed_over_unopened(
     canary.unlink()
     (forged / "optimizer.pt").write_bytes(trap)
 
-    offset = jobs.resume(folder, trial.workspace)
+    offset = trial.resume(folder)
     trial.finish(folder)
     events, _ = read_events(folder / jobs.EVENTS, offset)
     told = [event.message for event in events if isinstance(event, Notice) and event.code == "checkpoint_unusable"]
@@ -83,7 +83,7 @@ def test_a_clock_that_jumps_a_day_back_keeps_the_newest_steps(stopped: tuple[Tri
     ahead = {"created": status.created + DAY, "started": (status.started or 0) + DAY, "heartbeat": status.created + DAY}
     jobs.write_status(folder, status.model_copy(update=ahead))
 
-    jobs.resume(folder, trial.workspace)
+    trial.resume(folder)
     job = trial.finish(folder)
     assert [step for step, _ in checkpoint_folders(folder)] == [STEPS - SAVE_STEPS * n for n in range(KEPT)]
     assert Ending.of(folder) == undisturbed

@@ -69,11 +69,11 @@ def test_a_full_disk_is_told_and_costs_no_more_than_the_last_interval(
     told = re.search(r"has (\S+) MB free, the next checkpoint needs (\S+) MB", reason)
     assert told is not None and float(told[1]) < float(told[2]) and "resume" in reason
 
-    jobs.resume(folder, trial.workspace)
+    trial.resume(folder)
     reason = fails_with_words(trial, folder, small_disk, leave=0)
     assert "is full" in reason and re.search(r"0\.0 MB were free and at least \d+ MB are needed", reason)
     assert str(folder) in reason
 
-    jobs.resume(folder, trial.workspace)
+    trial.resume(folder)
     trial.finish(folder)
     assert Ending.of(folder) == undisturbed

@@ -62,7 +62,7 @@ def test_every_killed_run_resumes_and_ends_as_if_nothing_had_happened(
             killed += hit
             assert_named(folder)
             assert not (folder / "adapter").exists() or whole(folder / "adapter")
-            jobs.resume(folder, trial.workspace)
+            trial.resume(folder)
         trial.finish(folder)
         assert Ending.of(folder) == undisturbed
         assert runs <= KILLS, "the runs end before they can be killed"

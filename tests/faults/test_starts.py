@@ -25,7 +25,7 @@ from tests import fakes
 
 each, workspace = int(sys.argv[1]), Workspace.current()
 system.start_process = fakes.start_fake_worker
-actions.admit = lambda config, workspace: Admission(config, workspace.runs, None, "run")
+actions.admit = lambda config, workspace, token: Admission(config, workspace.runs, None, "run")
 gate = Barrier(each)
 
 def start(_):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -113,7 +109,7 @@ def test_all_stop_at_the_same_step_and_go_on(alone: Run, new_run: NewRun):
 
 @pytest.mark.slow
 def test_a_users_mistake_in_a_process_is_told_as_one(new_run: NewRun):
-    run = new_run(**{**SETTINGS, "learning_rate": 1.0, "max_grad_norm": 0.0, "max_steps": 100}, processes=2)
+    run = new_run(**SETTINGS, processes=2)
     run.config = run.config.model_copy(update={"dataset": str(run.folder / "gone.jsonl")})
     with pytest.raises(UserError, match=r"gone\.jsonl"):
         run.go()
@@ -137,17 +133,35 @@ def test_options_of_torchrun_are_ones_it_knows():
 
 
 @pytest.mark.parametrize(
-    ("changes", "gpus", "words"),
+    ("sharding", "gpu", "words"),
     [
-        ({"sharding": "fsdp", "processes": 2}, 0, "no|none.*--sharding none"),
-        ({"processes": 4}, 2, "more than the 2 GPUs"),
-        ({"sharding": "deepspeed_zero2", "processes": 2}, 2, "pip install deepspeed"),
+        ("fsdp", False, ["divides the memory of GPUs .* use --sharding none"]),
+        ("fsdp", True, []),
+        ("deepspeed_zero3", True, ["pip install deepspeed, or use --sharding fsdp"]),
+        ("deepspeed_zero2", False, ["this machine has none", "pip install deepspeed"]),
+        ("none", False, []),
     ],
 )
-def test_what_a_machine_cannot_do_is_refused_with_a_way_out(changes: dict[str, Any], gpus: int, words: str):
-    [problem] = spread.problems(TrainConfig(**changes), gpus=gpus)
-    assert __import__("re").search(words, problem)
+def test_what_a_machine_cannot_do_is_refused_with_a_way_out(monkeypatch, sharding: Any, gpu: bool, words: list[str]):
+    monkeypatch.setattr(spread, "find_spec", lambda name: None)
+    problems = spread.problems(TrainConfig(sharding=sharding, processes=2), gpu=gpu)
+    assert len(problems) == len(words)
+    assert all(re.search(word, problem) for word, problem in zip(words, problems, strict=True))
 
 
-def test_processes_on_a_cpu_are_fine():
-    assert spread.problems(TrainConfig(processes=2), gpus=0) == []
+def test_accelerate_reads_the_settings_of_sharding(tmp_path):
+    from accelerate.utils.dataclasses import FullyShardedDataParallelPlugin
+    from accelerate.utils.deepspeed import HfDeepSpeedConfig
+    from trl import SFTConfig
+
+    assert spread.sharding_arguments(TrainConfig()) == {}
+    fsdp = spread.sharding_arguments(TrainConfig(sharding="fsdp", processes=2))
+    arguments = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, activation_checkpointing=False, **fsdp)
+    plugin = FullyShardedDataParallelPlugin(**arguments.fsdp_plugin_args)
+    assert plugin.fsdp_version == 2
+    assert plugin.transformer_cls_names_to_wrap == ["Phi3DecoderLayer"]
+    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
+    for stage in (2, 3):
+        given = spread.sharding_arguments(TrainConfig(sharding=f"deepspeed_zero{stage}", processes=2))
+        read = HfDeepSpeedConfig(given["deepspeed"])
+        assert (read.is_zero2(), read.is_zero3(), read.is_offload()) == (stage == 2, stage == 3, False)

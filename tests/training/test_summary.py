@@ -1,7 +1,8 @@
 import pytest
 
 from phi3tune.events import Metrics, Resumed
-from phi3tune.training.summary import kept_metrics, last_value, train_loss
+from phi3tune.training.summary import History, kept_metrics, last_value, train_loss
+from tests.fakes import RecordingReporter
 
 
 def logged(step: int, loss: float, weight: int) -> Metrics:
@@ -30,3 +31,17 @@ def test_last_value_is_of_the_latest_attempt():
     events = [Metrics(step=2, values={"eval_loss": 1.0}), Metrics(step=4, values={"eval_loss": 0.5}), Resumed(step=3)]
     assert last_value(events, "eval_loss") == 1.0
     assert last_value(events, "eval_bleu") is None
+
+
+def test_a_value_can_be_that_of_a_step():
+    events = [Metrics(step=step, values={"eval_loss": 1.0 / step}) for step in (2, 4)]
+    assert last_value(events, "eval_loss", at_step=2) == 0.5
+    assert last_value(events, "eval_loss", at_step=3) is None
+
+
+def test_history_passes_on_and_keeps_what_was_before():
+    earlier, reporter = logged(1, 1.0, 1), RecordingReporter()
+    history = History(reporter, [earlier])
+    history.emit(logged(2, 0.5, 1))
+    assert [event.step for event in history.events] == [1, 2]
+    assert [event.step for event in reporter.events] == [2]
