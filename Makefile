@@ -1,5 +1,6 @@
 # make app    the page at http://127.0.0.1:7860
 # make test   the whole test suite
+# make faults tests/faults in full: some 50 kills of real workers
 # make check  lint, types, import levels and the quick tests
 # Each makes the environment .venv first when it is missing or its requirements changed.
 
@@ -10,13 +11,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app test check docs lock clean
+.PHONY: app test faults check docs lock clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.dev
+	PHI3TUNE_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

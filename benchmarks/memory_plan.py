@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 LIMIT = 0.15
-STEPS = 6
+STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Case:
     settings: dict[str, Any]
     shape: dict[str, int] | None = None
     words: int = 60
-    rows: int = 64
+    rows: int = 32
 
 
 WIDE = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8}
 DEEP = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 6}
-BIG = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 12, "num_attention_heads": 16}
+BIG = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 12}
 VOCABULARY = {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4}
 CASES = [
     Case("nano, lora", {"method": "lora"}),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi3tune.config import Config, DatasetConfig, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
+
+if TYPE_CHECKING:
+    from phi3tune.engines.models import ModelRef
 
 HUB_TOKEN = "HF_TOKEN"
 
@@ -35,13 +39,12 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
     from phi3tune.training import settings
 
     if isinstance(config, TrainConfig):
-        ref = models.resolve(config.model, workspace)
-        start = models.starting_point(ref, workspace, adapter=config.adapter)
+        name, start = _start(config, workspace, token)
         config = settings.check(config, start)
         dataset = data.load(config, workspace)
         if config.task == "classification":
             evaluation.classes(dataset.parts["train"])
-        changes = {"model": ref.ref, **_dataset_names(config, workspace)}
+        changes = {"model": name, "revision": None, **_dataset_names(config, workspace)}
         return Admission(config.model_copy(update=changes), workspace.runs, config.name, dataset.name)
     if isinstance(config, EvalConfig):
         refs = [models.resolve(model, workspace) for model in config.models]
@@ -67,6 +70,23 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
         named = config.model_copy(update={"model": access.hub_id, "revision": access.revision})
         return Admission(named, workspace.downloads, None, access.hub_id)
     raise TypeError(f"there is no job for {type(config).__name__}")
+
+
+def _start(config: TrainConfig, workspace: Workspace, token: str | None) -> tuple[str, ModelRef]:
+    """The name of exactly the weights that a run starts from, and those; of a Hub model that the worker has yet to
+    download, its small files."""
+    from phi3tune.engines import hub_models, models
+
+    hub = models.hub_model(config.model, config.revision, workspace)
+    if hub is None:
+        ref = models.resolve(config.model, workspace)
+        return ref.ref, models.starting_point(ref, workspace, adapter=config.adapter)
+    held = hub_models.cached_folder(hub)
+    if held is not None:  # the folder of a commit is called after it
+        ref = models.resolve(str(hub_models.HubModel(hub.repo, held.name)), workspace)
+        return ref.ref, models.starting_point(ref, workspace, adapter=config.adapter)
+    folder, access = hub_models.small_files(hub, token)
+    return access.pinned, models.ModelRef(access.pinned, hub.repo, "torch", folder)
 
 
 def _dataset_names(config: DatasetConfig, workspace: Workspace) -> dict[str, str]:

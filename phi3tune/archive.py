@@ -27,10 +27,12 @@ from pydantic import ValidationError
 from phi3tune import jobs, system
 from phi3tune.about import ABOUT, read_about
 from phi3tune.config import TrainConfig, to_yaml
+from phi3tune.engines import models
+from phi3tune.engines.folders import read_json
 from phi3tune.errors import UserError
 from phi3tune.events import FINAL
 from phi3tune.jobs.folder import Job
-from phi3tune.paths import Workspace, check_name, file_hash, manifest_problem, write_text
+from phi3tune.paths import Workspace, check_name, file_hash, manifest_problem, write_json, write_text
 
 INDEX = "archive.json"
 SCHEMA = 1
@@ -89,7 +91,7 @@ def export_run(name: str, workspace: Workspace, out: Path) -> Path:
 def import_run(path: Path, workspace: Workspace, *, model: str | None = None) -> str:
     """Take a run out of an archive into the workspace, complete or absent; returns its name, made free with a number.
 
-    `model` names the run's base on this machine when it is not where the archive says.
+    `model` names the run's base on this machine when it is not where the archive says; it must be the same, by hash.
     Raises `UserError` when the file is no sound archive, holds anything else than it should, or the disk is full.
     """
     try:
@@ -98,7 +100,9 @@ def import_run(path: Path, workspace: Workspace, *, model: str | None = None) ->
             _check(archive, index["files"], system.disk_free(workspace.runs))
             for name, entry in index["files"].items():
                 _extract(archive, name, entry, folder / name)
-            _settle(folder, model)
+            config = _settle(folder)
+            if model is not None:
+                _rebase(folder, config, model, workspace)
             return _place(folder, workspace, index["run"])
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name a file that `phi3tune runs export` made") from None
@@ -174,7 +178,7 @@ def _extract(archive: zipfile.ZipFile, name: str, entry: dict[str, Any], target:
         raise UserError(f"{archive.filename} is refused: {name} was altered after it was written")
 
 
-def _settle(folder: Path, model: str | None) -> None:
+def _settle(folder: Path) -> TrainConfig:
     """Read every record as this program writes it, and write it anew; `UserError` when the run is not sound."""
     try:
         config, status = jobs.read_config(folder), jobs.read_status(folder)
@@ -189,12 +193,31 @@ def _settle(folder: Path, model: str | None) -> None:
             raise UserError(f"the archive is refused: {part} is not sound: {problem}")
     if not any((folder / part).is_dir() for part in WEIGHTS):
         raise UserError("the archive is refused: the run in it has no result")
-    config = config.model_copy(update={} if model is None else {"model": model})
-    write_text(folder / "run.yaml", to_yaml(config))
-    write_text(folder / jobs.JOB, Job("train", config).to_json())
+    _write_config(folder, config)
     write_text(folder / ABOUT, read_about(folder).model_dump_json(indent=1))
     # Without its checkpoints it cannot be resumed; its worker was another machine's.
     jobs.write_status(folder, status.model_copy(update={"kind": "train", "pid": None, "resume_step": None}))
+    return config
+
+
+def _rebase(folder: Path, config: TrainConfig, model: str, workspace: Workspace) -> None:
+    """Let the run stand on `model`; `UserError` when that is not what it was trained on."""
+    ref = models.resolve(model, workspace)
+    base = models.whole_weights(ref, workspace)
+    record = folder / models.MODEL_RECORD
+    if record.is_file():
+        begun_with = read_json(record)
+        files = {name: entry for name, entry in begun_with.get("files", {}).items() if "/" not in name}
+        wrong = [n for n, f in files.items() if not (base / n).is_file() or file_hash(base / n) != f["sha256"]]
+        if wrong:
+            raise UserError(f"{model} is not the base of this run: {', '.join(wrong)} differ; name that model's folder")
+        write_json(record, {**begun_with, "model": ref.ref, "base": ref.ref})
+    _write_config(folder, config.model_copy(update={"model": ref.ref}))
+
+
+def _write_config(folder: Path, config: TrainConfig) -> None:
+    write_text(folder / "run.yaml", to_yaml(config))
+    write_text(folder / jobs.JOB, Job("train", config).to_json())
 
 
 def _place(folder: Path, workspace: Workspace, wanted: str) -> str:

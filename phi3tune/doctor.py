@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from phi3tune import __version__, system
@@ -28,12 +30,33 @@ FLOORS = {
     "tokenizers": (0, 22),
     "safetensors": (0, 6),
 }
+# Trackers and optimizers that a setting may name.
+OPTIONAL = (
+    "trackio",
+    "tensorboard",
+    "wandb",
+    "torchao",
+    "galore-torch",
+    "apollo-torch",
+    "grokadamw",
+    "schedulefree",
+    "torch-optimi",
+    "deepspeed",
+)
 FREE_DISK = 2 * system.GIB
+HUB_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Report:
-    """Sizes in bytes. `problems` is empty when everything is there."""
+    """Sizes in bytes. `problems` is empty when everything is there.
+
+    cache         where models of the Hub are kept
+    optional      packages that some settings need -> version, or None
+    quantisation  whether bitsandbytes works here
+    hub           whether the Hub can be reached
+    hub_token     where its token comes from; never the token
+    """
 
     phi3tune: str
     python: str
@@ -46,6 +69,12 @@ class Report:
     memory_available: int
     workspace: str
     disk_free: int
+    cache: str
+    cache_disk_free: int
+    optional: dict[str, str | None]
+    quantisation: str
+    hub: str
+    hub_token: str | None
     problems: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,6 +91,8 @@ def examine(workspace: Workspace) -> Report:
         problems.append(f"the disk of {workspace.root} has {free / 1e9:.1f} GB free; runs and builds need more")
     if not (NANO / "model.safetensors").is_file():
         problems.append(f"the bundled model phi3-nano is missing from {NANO.relative_to(PACKAGE)}; install again")
+    cache = _cache()
+    reach, token = _hub()
     return Report(
         phi3tune=__version__,
         python=platform.python_version(),
@@ -74,8 +105,47 @@ def examine(workspace: Workspace) -> Report:
         memory_available=memory.available,
         workspace=str(workspace.root),
         disk_free=free,
+        cache=str(cache),
+        cache_disk_free=system.disk_free(cache),
+        optional={name: _version(name) for name in OPTIONAL},
+        quantisation=_quantisation(),
+        hub=reach,
+        hub_token=token,
         problems=[problem for problem in problems if problem],
     )
+
+
+def _cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _hub() -> tuple[str, str | None]:
+    """Whether the Hub answers, and where its token would come from."""
+    import httpx2
+    from huggingface_hub import constants, get_token
+
+    token = None
+    if get_token():
+        variables = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+        token = next((name for name in variables if os.environ.get(name)), constants.HF_TOKEN_PATH)
+    if constants.HF_HUB_OFFLINE:
+        return "not asked: HF_HUB_OFFLINE is set", token
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    try:
+        httpx2.head(endpoint, timeout=HUB_SECONDS)
+    except httpx2.HTTPError as error:
+        return f"{endpoint} does not answer ({type(error).__name__}); models and data on this machine still work", token
+    return f"{endpoint} answers", token
+
+
+def _quantisation() -> str:
+    """bitsandbytes' version and the device that it quantises on, or why it cannot."""
+    version = _version("bitsandbytes")
+    if version is None:
+        return "missing: --base-bits 8 and 4 need bitsandbytes"
+    return f"bitsandbytes {version} on {'the GPU' if system.gpu_visible() else 'the CPU'}"
 
 
 def _version(name: str) -> str | None:

@@ -31,6 +31,7 @@ MANIFEST_SCHEMA = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE_NAMES = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 _TEMPORARY = ".tmp-"
+_REPLACED = f"{_TEMPORARY}old-"
 
 
 def check_name(name: str, what: str = "run name") -> str:
@@ -188,7 +189,7 @@ def new_folder(final: Path) -> Iterator[Path]:
         yield temporary
         write_manifest(temporary)
         if final.exists():
-            old = final.with_name(f".{final.name}{_TEMPORARY}old-{uuid.uuid4().hex[:6]}")
+            old = final.with_name(f".{final.name}{_REPLACED}{uuid.uuid4().hex[:6]}")
             final.rename(old)
             temporary.rename(final)
             shutil.rmtree(old, ignore_errors=True)
@@ -200,9 +201,17 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 
 def sweep_temporary(folder: Path) -> None:
-    """Remove what an interrupted writer left in `folder`. The caller holds the folder's lock."""
+    """Remove what an interrupted writer left in `folder`, and put back what it was about to replace.
+
+    The caller holds the folder's lock.
+    """
     if not folder.is_dir():
         return
+    for old in folder.rglob(f".*{_REPLACED}*"):
+        # Killed between the two renames of `new_folder`: the older one goes back to its place.
+        final = old.with_name(old.name.removeprefix(".").partition(_REPLACED)[0])
+        if not final.exists():
+            old.rename(final)
     for leftover in folder.rglob(f".*{_TEMPORARY}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)

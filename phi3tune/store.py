@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from phi3tune import system
+from phi3tune.errors import UserError
+
+NEEDED_BYTES = 2**20
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queue (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -75,9 +79,31 @@ class Queue:
         return folder.relative_to(self._root).as_posix()
 
 
+class QueueUnavailableError(UserError):
+    """The disk is too full for SQLite to work. Jobs that run go on without the queue."""
+
+
 @contextmanager
 def queue(database: Path, root: Path) -> Iterator[Queue]:
-    """The queue of the workspace at `root`, locked against every other process until the block ends."""
+    """The queue of the workspace at `root`, locked against every other process until the block ends.
+
+    Raises `QueueUnavailableError` on a full disk, where SQLite cannot even read.
+    """
+    try:
+        with _queue(database, root) as line:
+            yield line
+    except sqlite3.OperationalError as error:
+        free = system.disk_free(database.parent)
+        if free >= NEEDED_BYTES:
+            raise
+        raise QueueUnavailableError(
+            f"the queue {database} cannot be used ({error}): {free / 1e6:,.1f} MB are free and "
+            f"{NEEDED_BYTES / 1e6:,.1f} MB are needed; free some space"
+        ) from None
+
+
+@contextmanager
+def _queue(database: Path, root: Path) -> Iterator[Queue]:
     database.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(database, timeout=30, isolation_level=None)
     try:

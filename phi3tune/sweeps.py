@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -23,7 +24,6 @@ from phi3tune.config import TrainConfig, WatchedMetric, parse
 from phi3tune.errors import ConfigError, UserError
 from phi3tune.events import read_events
 from phi3tune.paths import Workspace, check_name, claim_folder, slug
-from phi3tune.training.best import improves
 from phi3tune.training.summary import kept_metrics
 
 FILE = "sweep.json"
@@ -153,19 +153,10 @@ def find(sweep_id: str, workspace: Workspace) -> Sweep:
     """A sweep by its id; `UserError` when there is none that this version reads."""
     path = _folder(workspace) / check_name(sweep_id, "sweep name") / FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return _read(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
         known = ", ".join(each.id for each in every(workspace)) or "none yet"
         raise UserError(f"there is no sweep {sweep_id!r}; sweeps: {known}") from None
-    if record["schema"] != SCHEMA:
-        raise UserError(f"sweep {sweep_id} has schema {record['schema']}, this version reads {SCHEMA}")
-    trials = []
-    for number, trial in enumerate(record["trials"], 1):
-        config = TrainConfig.model_validate(trial["config"])
-        named = config.model_copy(update={"name": f"{sweep_id}-{number}", "tags": [*config.tags, sweep_id]})
-        trials.append(Trial(f"{sweep_id}-{number}", trial["settings"], named))
-    axes, sampled = tuple(record["axes"]), record["sampled"]
-    return Sweep(sweep_id, record["created"], record["metric"], axes, sampled, tuple(trials))
 
 
 def every(workspace: Workspace) -> list[Sweep]:
@@ -195,20 +186,40 @@ def table(sweep: Sweep, workspace: Workspace) -> dict[str, Any]:
     }
 
 
+# The page asks every second: a file is read again only when it has changed.
+@lru_cache(maxsize=256)
+def _read(path: Path, _changed: int) -> Sweep:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    sweep_id = path.parent.name
+    if record["schema"] != SCHEMA:
+        raise UserError(f"sweep {sweep_id} has schema {record['schema']}, this version reads {SCHEMA}")
+    trials = []
+    for number, trial in enumerate(record["trials"], 1):
+        config = TrainConfig.model_validate(trial["config"])
+        named = config.model_copy(update={"name": f"{sweep_id}-{number}", "tags": [*config.tags, sweep_id]})
+        trials.append(Trial(f"{sweep_id}-{number}", trial["settings"], named))
+    axes, sampled = tuple(record["axes"]), record["sampled"]
+    return Sweep(sweep_id, record["created"], record["metric"], axes, sampled, tuple(trials))
+
+
+@lru_cache(maxsize=1024)
+def _evaluations(path: Path, metric: WatchedMetric, _bytes: int) -> list[float]:
+    kept = kept_metrics(read_events(path)[0])
+    return [metrics.values[metric] for metrics in kept if metric in metrics.values]
+
+
 def _row(trial: Trial, metric: WatchedMetric, workspace: Workspace) -> dict[str, Any]:
     folder = workspace.runs / trial.run
-    row = {"run": trial.run, "settings": trial.settings, "value": None, "status": "missing", "step": 0, "steps": 0}
+    row = {"run": trial.run, "settings": trial.settings}
     if not (folder / jobs.STATUS).is_file():
-        return row
+        return {**row, "value": None, "status": "missing", "step": 0, "steps": 0, "reason": ""}
     job = jobs.view(folder)
-    kept = kept_metrics(read_events(folder / jobs.EVENTS)[0])
-    values = [metrics.values[metric] for metrics in kept if metric in metrics.values]
-    value = values[-1] if values else None
-    if trial.config.keep_best:
-        for other in values:
-            value = other if value is None or improves(metric, other, value) else value
-    if value is not None and not math.isfinite(value):
-        value = None
+    events = folder / jobs.EVENTS
+    values = _evaluations(events, metric, events.stat().st_size) if events.exists() else []
+    if not trial.config.keep_best:
+        values = values[-1:]
+    finite = [value for value in values if math.isfinite(value)]
+    value = (min if metric == "eval_loss" else max)(finite, default=None)
     return {**row, "value": value, "status": job.state, "step": job.step, "steps": job.steps, "reason": job.reason}
 
 

@@ -183,7 +183,7 @@ def _make_room(folder: Path) -> str:
     sweep_temporary(folder)
     return (
         f"the disk of {folder} is full: {free / 1e6:,.1f} MB were free and at least {NEEDED_BYTES / 1e6:,.0f} MB are "
-        "needed to go on; free some space, then resume"
+        "needed to go on; free some space, then resume, or start again"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import sys
@@ -102,7 +103,8 @@ def fake_worker_main(folder: Path) -> int:
     """A worker whose work is to count: `max_steps` steps of 10 ms, a checkpoint at every second one.
 
     The run's name says how it ends: names with `crash` raise at step 3 of their first attempt, names
-    with `mistake` raise a `UserError`, all others finish or stop when asked.
+    with `mistake` raise a `UserError` and names with `full` what a full disk raises; all others finish or stop when
+    asked.
     """
     import time
 
@@ -122,6 +124,8 @@ def fake_worker_main(folder: Path) -> int:
                 reporter.emit(CheckpointSaved(step=step))
             if "crash" in folder.name and step == 3 and first == 1:
                 raise RuntimeError("the fake broke\nover two lines")
+            if "full" in folder.name and step == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
             if "mistake" in folder.name and step == 3:
                 raise UserError("a mistake that only the worker could see")
             if reporter.stop_requested():

@@ -13,10 +13,10 @@ import pytest
 
 from phi3tune import archive, jobs, system
 from phi3tune.about import edit_about, read_about
-from phi3tune.config import TrainConfig
+from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.events import Completed, read_events
-from phi3tune.paths import Workspace, manifest_problem
+from phi3tune.paths import NANO, Workspace, file_hash, manifest_problem, write_json
 from tests.ended_runs import curve, ended_run
 
 LOSSES = curve(loss=[2.0, 1.5, 1.2, 1.0])
@@ -90,11 +90,24 @@ def test_a_name_that_is_taken_gets_a_number(exported: Path, workspace: Workspace
     assert jobs.view(workspace.run("lamp-1-3")).result["run"] == "lamp-1-3"
 
 
-def test_the_base_can_be_named_anew(exported: Path, elsewhere: Workspace, tmp_path: Path):
-    archive.import_run(exported, elsewhere, model=str(tmp_path / "phi"))
-    config = jobs.read_config(elsewhere.run("lamp-1"))
-    assert isinstance(config, TrainConfig) and config.model == str(tmp_path / "phi")
-    assert f"model: {tmp_path / 'phi'}" in (elsewhere.run("lamp-1") / "run.yaml").read_text()
+def test_the_base_can_be_named_anew_when_it_is_the_same(
+    run: Path, workspace: Workspace, elsewhere: Workspace, tmp_path: Path
+):
+    weights = {"bytes": 1, "sha256": file_hash(NANO / "model.safetensors")}
+    files = {"model.safetensors": weights, "adapter/adapter_config.json": {"bytes": 1, "sha256": "another run's"}}
+    write_json(run / "model.json", {"schema": 1, "model": "gone", "base": "gone", "files": files})
+    file = archive.export_run(run.name, workspace, tmp_path / "gone.zip")
+    archive.import_run(file, elsewhere)
+    with pytest.raises(UserError, match="'gone' does not exist"):
+        models.resolve("lamp-1", elsewhere)
+    name = archive.import_run(file, elsewhere, model=str(NANO))
+    assert models.resolve(name, elsewhere).folder == NANO
+    assert "model: " + str(NANO) in (elsewhere.run(name) / "run.yaml").read_text()
+    write_json(run / "model.json", {"schema": 1, "files": {"model.safetensors": {"bytes": 1, "sha256": "0"}}})
+    other = archive.export_run(run.name, workspace, tmp_path / "other.zip")
+    with pytest.raises(UserError, match=r"is not the base of this run: model\.safetensors differ"):
+        archive.import_run(other, elsewhere, model=str(NANO))
+    assert len(list(elsewhere.runs.iterdir())) == 2
 
 
 def test_export_is_refused_without_a_result_or_over_a_file(workspace: Workspace, exported: Path, tmp_path: Path):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from phi3tune import doctor, system
 from phi3tune.paths import Workspace
+from tests.fake_hub import fake_hub
 
 
 @pytest.fixture
@@ -40,3 +43,32 @@ def test_old_and_missing_packages_are_named(
 def test_a_full_disk_is_a_problem(workspace: Workspace, no_torch: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "disk_free", lambda path: 10_000_000)
     assert any("free" in problem for problem in doctor.examine(workspace).problems)
+
+
+def test_a_token_is_told_of_and_never_told(
+    workspace: Workspace, no_torch: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert doctor.examine(workspace).hub_token is None
+    monkeypatch.setenv("HF_TOKEN", "hf_canary")
+    report = doctor.examine(workspace)
+    assert report.hub_token == "HF_TOKEN"
+    assert "hf_canary" not in str(report.as_dict())
+
+
+def test_the_hub_answers_or_not(workspace: Workspace, no_torch: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "HF_HUB_OFFLINE" in doctor.examine(workspace).hub
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with fake_hub({}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        assert doctor.examine(workspace).hub == f"{hub.endpoint} answers"
+    assert "does not answer" in doctor.examine(workspace).hub
+
+
+def test_optional_packages_and_both_disks_are_told(workspace: Workspace, no_torch: None) -> None:
+    report = doctor.examine(workspace)
+    assert set(report.optional) == set(doctor.OPTIONAL)
+    assert report.cache == constants.HF_HUB_CACHE
+    assert report.cache_disk_free > 0
+    assert report.problems == []

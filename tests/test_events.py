@@ -34,6 +34,14 @@ def test_a_line_being_written_is_left_for_later(tmp_path: Path) -> None:
     assert [event.name for event in events if isinstance(event, Phase)] == ["two"]
 
 
+def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(Phase(name="one").model_dump_json().encode()[:20])
+    EventLog(path).append(Phase(name="two"))
+    EventLog(path).append(Phase(name="three"))
+    assert [event.name for event in read_events(path)[0] if isinstance(event, Phase)] == ["two", "three"]
+
+
 def test_an_unknown_event_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text('{"type": "from-the-future"}\nnot json\n')

@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from phi3tune import jobs, system
+from phi3tune import jobs, system, worker
 from phi3tune.admission import Admission
 from phi3tune.config import TrainConfig
 from phi3tune.errors import UserError
-from phi3tune.events import Notice, Resumed, Stopped
+from phi3tune.events import Failed, Notice, Resumed, Stopped
 from phi3tune.jobs import actions, workers
 from phi3tune.jobs.death import last_words
 from phi3tune.paths import Workspace
@@ -194,6 +194,22 @@ def test_a_crash_in_native_code_is_named(workspace: Workspace) -> None:
     os.kill(pid, signal.SIGSEGV)
     job, _ = finish(folder, workspace)
     assert job.state == "failed" and "killed by SIGSEGV" in job.reason
+
+
+def test_a_write_that_a_full_disk_refuses_is_told_without_a_traceback(workspace: Workspace) -> None:
+    folder = submit(workspace, "full")
+    wait_until(lambda: (folder / worker.RESERVE).exists() or not jobs.view(folder).active)
+    job, events = finish(folder, workspace)
+    assert job.state == "failed" and isinstance(events[-1], Failed) and events[-1].user_error
+    assert f"the disk of {folder} is full" in job.reason and "at least 67 MB are needed" in job.reason
+    assert "Traceback" not in (folder / jobs.LOG).read_text() and not (folder / worker.RESERVE).exists()
+
+
+def test_a_second_worker_leaves_an_ended_job_alone(workspace: Workspace) -> None:
+    job, _ = finish(submit(workspace, steps=2), workspace)
+    before = (job.folder / jobs.STATUS).read_bytes()
+    assert worker.run(job.folder) == 0
+    assert (job.folder / jobs.STATUS).read_bytes() == before and not system.is_locked(job.folder / jobs.LOCK)
 
 
 def test_a_job_of_an_earlier_version_is_read(workspace: Workspace, busy: Path) -> None:

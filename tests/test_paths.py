@@ -96,6 +96,28 @@ def test_leftovers_are_swept(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["keep"]
 
 
+def test_an_artefact_that_was_about_to_be_replaced_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    final = tmp_path / "merged"
+    with paths.new_folder(final) as folder:
+        (folder / "a").write_text("old")
+    rename, calls = Path.rename, []
+
+    def killed_at_the_second(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed_at_the_second)
+    with pytest.raises(KeyboardInterrupt), paths.new_folder(final) as folder:
+        (folder / "a").write_text("new")
+    monkeypatch.undo()
+    assert not final.exists()
+    paths.sweep_temporary(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["merged"]
+    assert (final / "a").read_text() == "old" and paths.manifest_problem(final) is None
+
+
 def test_a_link_out_of_the_workspace_is_outside(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()

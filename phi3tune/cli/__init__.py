@@ -29,6 +29,7 @@ COMMANDS = {
     "export": ("export", "Merge a run, or build it for onnxruntime-genai."),
     "chat": ("chat", "Talk to a model in the terminal."),
     "classify": ("classify", "Choose a label for texts, with a classification run."),
+    "models": ("models", "Look at, download and list models of the Hub."),
     "doctor": ("doctor", "Print versions, device, memory, disk, and what is missing."),
 }
 INTERRUPTED = 130

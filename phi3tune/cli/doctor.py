@@ -29,7 +29,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             "device": f"{report.device}, trains in {report.training_dtype}",
             "cores used": str(report.cores),
             "memory": f"{report.memory_available / 1e9:.1f} of {report.memory_total / 1e9:.1f} GB available",
+            "quantisation": report.quantisation,
             "workspace": f"{report.workspace} ({report.disk_free / 1e9:.1f} GB free)",
+            "hub cache": f"{report.cache} ({report.cache_disk_free / 1e9:.1f} GB free)",
+            "hub": report.hub,
+            "hub token": f"from {report.hub_token}" if report.hub_token else "none",
+            "optional": ", ".join(f"{name} {version}" for name, version in report.optional.items() if version)
+            or "none",
         }
         width = max(map(len, lines))
         for name, value in lines.items():

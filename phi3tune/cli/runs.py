@@ -159,8 +159,12 @@ def resume(
     ended, code = follow_job(folder, workspace, offset)
     if ended.kind == "evaluate":
         evaluate.report(ended, workspace, as_json=as_json)
-    else:
+    elif ended.kind == "train":
         train.report(ended, as_json=as_json)
+    elif as_json:
+        print_json({"status": ended.state, **ended.result, **({"reason": ended.reason} if ended.reason else {})})
+    else:
+        say(f"{job}: {ended.state}")
     return code
 
 

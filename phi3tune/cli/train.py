@@ -23,12 +23,19 @@ def train(
     *,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Start the run and return at once.")] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Print what the run would take (time, memory, disk, cost); start nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     settings: dict[str, Any],
 ) -> int:
     """Fine-tune a model on chats. Ctrl+C saves and stops; a second one stops at once."""
     values = {**(read_yaml(config) if config is not None else {}), **settings}
     checked = parse(TrainConfig, values)
+    if plan_only:
+        from phi3tune.cli.plan_text import show_plan
+
+        return show_plan(checked, Workspace.current(), as_json=as_json)
     return start(checked, detach=detach, as_json=as_json)
 
 

@@ -19,14 +19,14 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3tune.chat import Message
 from phi3tune.engines import open_engine
 from phi3tune.engines.base import Engine, EngineInfo, Request
-from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef, verify_folder
 from phi3tune.errors import UserError
 
 if TYPE_CHECKING:
+    from phi3tune.chat import Message
+    from phi3tune.engines.classifier import Classification
     from phi3tune.engines.torch_engine import TorchEngine
 
 KEY = "PHI3TUNE_ENGINE_KEY"

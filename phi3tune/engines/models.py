@@ -284,11 +284,12 @@ class _Resolver:
             return ModelRef(ref, label, "onnxruntime", folder, None, run, task_of(folder))
         if kind == "weights":
             return ModelRef(ref, label, "torch", folder, None, run, task_of(folder))
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        lora = read_json(folder / "adapter_config.json")
+        base, revision = lora.get("base_model_name_or_path"), lora.get("revision")
         if not isinstance(base, str) or not base or _existing(base) == folder:
             raise UserError(f"the adapter in {folder} does not say which model it belongs to (base_model_name_or_path)")
         try:
-            whole = self.resolve(base)
+            whole = self.resolve(f"{base}@{revision}" if revision else base)
             weights = self.whole_weights(whole)
         except UserError as error:
             raise UserError(f"the base of the adapter in {folder} cannot be loaded: {error}") from None
@@ -333,10 +334,7 @@ def _base_name(run: Path) -> str:
 @lru_cache(maxsize=1024)
 def _named(path: Path, key: str, _changed: int) -> str | None:
     """One name out of a run's file, read again only when the file changed."""
-    if path.suffix == ".json":
-        name = read_json(path).get(key)
-    else:
-        name = read_yaml(path).get(key, NANO_NAME)
+    name = read_json(path).get(key) if path.suffix == ".json" else read_yaml(path).get(key, NANO_NAME)
     if name is not None and not isinstance(name, str):
         raise UserError(f"{path} must name its {key} as text")
     return name

@@ -9,14 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi3tune import system
-from phi3tune.chat import Message
 from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, Usage, never
-from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.process import ChildProcess, LoadingCancelledError, State
 from phi3tune.engines.turns import Turns
+
+if TYPE_CHECKING:
+    from phi3tune.chat import Message
+    from phi3tune.engines.classifier import Classification
 
 _LOADED_PER_DISK_BYTE = 2.2  # bf16 weights that are run in fp32, and a little for the cache
 

@@ -13,16 +13,18 @@ from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from phi3tune import system
-from phi3tune.chat import Message
 from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, never
 from phi3tune.engines.child import KEY
-from phi3tune.engines.classifier import Classification
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.turns import Turns
 from phi3tune.errors import UserError
+
+if TYPE_CHECKING:
+    from phi3tune.chat import Message
+    from phi3tune.engines.classifier import Classification
 
 State = Literal["not loaded", "loading", "ready"]
 _OPENING = 0  # the number of the first message

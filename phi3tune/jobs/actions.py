@@ -33,7 +33,7 @@ from phi3tune.jobs.folder import (
 )
 from phi3tune.jobs.views import active, view
 from phi3tune.paths import Workspace, claim_folder, inside
-from phi3tune.store import queue
+from phi3tune.store import NEEDED_BYTES, queue
 
 
 def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping[str, str] | None = None) -> Path:
@@ -43,6 +43,7 @@ def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping
     are lost when another process than this one starts the worker; the worker then says so.
     Raises `UserError` when the job could not succeed as asked; nothing is left on disk then.
     """
+    _need_room(workspace)
     admitted = admit(config, workspace, token=(secrets or {}).get(HUB_TOKEN))
     config, secrets = admitted.config, secrets or {}
     files = {
@@ -59,6 +60,15 @@ def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping
         line.add(folder, LANES[kind])
     dispatch(workspace)
     return folder
+
+
+def _need_room(workspace: Workspace) -> None:
+    free = system.disk_free(workspace.root)
+    if free < NEEDED_BYTES:
+        raise UserError(
+            f"the disk of {workspace.root} is full: {free / 1e6:,.1f} MB are free and {NEEDED_BYTES / 1e6:,.1f} MB are "
+            "needed for a job's folder alone; free some space, or move the workspace with PHI3TUNE_HOME"
+        )
 
 
 def follow(
@@ -160,10 +170,11 @@ def _end(folder: Path, state: Literal["stopped", "paused"], reason: str, wait_se
 
 def resume(folder: Path, workspace: Workspace) -> int:
     """Put a stopped, failed or paused job back in the queue, a paused one at its front: a run goes on from its last
-    good checkpoint, an evaluation after the rows that were answered.
+    good checkpoint, an evaluation after the rows that were answered, a download after the bytes that were fetched.
 
     Returns the size of its events in bytes: where the new attempt's begin.
     """
+    _need_room(workspace)
     job = view(folder)
     if job.kind not in RESUMABLE or job.state not in RESUMABLE_STATES:
         able = "stopped, failed and paused runs, evaluations and downloads can be"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from phi3tune import system
@@ -12,12 +13,15 @@ from phi3tune.jobs.death import buried, last_words
 from phi3tune.jobs.folder import LANES, LOCK, STATUS, read_status, write_status
 from phi3tune.jobs.views import folders
 from phi3tune.paths import Workspace
-from phi3tune.store import Entry, Queue, queue
+from phi3tune.store import NEEDED_BYTES, Entry, Queue, QueueUnavailableError, queue
 
 
 def dispatch(workspace: Workspace) -> None:
-    """Bury workers that died and start what may start. Safe to call at any time, by anybody."""
-    with queue(workspace.database, workspace.root) as line:
+    """Bury workers that died and start what may start. Safe to call at any time, by anybody.
+
+    On a full disk nothing starts: what waits goes on waiting until there is room.
+    """
+    with suppress(QueueUnavailableError), queue(workspace.database, workspace.root) as line:
         _adopt(line, workspace)
         busy = set()
         for entry in line.entries():
@@ -26,13 +30,15 @@ def dispatch(workspace: Workspace) -> None:
             elif entry.pid is not None and _alive(entry):
                 busy.add(entry.lane)
             elif entry.pid is not None:
-                _bury(entry.folder)
-                line.remove(entry.folder)
+                with suppress(OSError):  # a full disk: at the next look
+                    _bury(entry.folder)
+                    line.remove(entry.folder)
             elif read_status(entry.folder).state in FINAL:
                 # Whoever ended it died before they could take it out of the queue.
                 line.remove(entry.folder)
+        room = system.disk_free(workspace.root) >= NEEDED_BYTES
         for entry in line.entries():
-            if entry.pid is None and entry.lane not in busy:
+            if entry.pid is None and entry.lane not in busy and room:
                 line.mark_started(entry.folder, workers.start(entry.folder, workspace))
                 busy.add(entry.lane)
 

@@ -15,7 +15,7 @@ from phi3tune.events import FINAL, State
 from phi3tune.jobs.death import buried
 from phi3tune.jobs.folder import JOB, LANES, LOCK, STATUS, read_status
 from phi3tune.paths import Workspace, inside
-from phi3tune.store import queue
+from phi3tune.store import QueueUnavailableError, queue
 
 NOT_RESPONDING_SECONDS = 30.0
 
@@ -134,8 +134,12 @@ def active(workspace: Workspace) -> list[JobView]:
     """Jobs that run or wait, in the order of the queue."""
     if not workspace.database.exists():
         return []
-    with queue(workspace.database, workspace.root) as line:
-        entries = [entry for entry in line.entries() if (entry.folder / STATUS).is_file()]
+    try:
+        with queue(workspace.database, workspace.root) as line:
+            entries = [entry for entry in line.entries() if (entry.folder / STATUS).is_file()]
+    except QueueUnavailableError:  # the folders know what runs, though not the order of what waits
+        found = sorted(map(view, folders(workspace)), key=lambda job: job.created)
+        return [job for job in found if job.active]
     found, waiting = [], dict.fromkeys(LANES.values(), 0)
     for entry in entries:
         if entry.pid is None:

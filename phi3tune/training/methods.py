@@ -18,6 +18,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, set_seed
 
 from phi3tune.config import TARGET_MODULES, TrainConfig
 from phi3tune.engines.folders import LABELS
+from phi3tune.engines.hub_models import HubModel
 from phi3tune.engines.models import ModelRef
 from phi3tune.paths import write_json
 from phi3tune.training.tasks import Task
@@ -56,7 +57,10 @@ def prepare(
         model = PeftModel.from_pretrained(model, start.adapter, is_trainable=True, config=lora)
     else:
         model = get_peft_model(model, _lora(config, task, model.config.num_hidden_layers))
-    model.peft_config["default"].base_model_name_or_path = start.origin or start.ref
+    base = start.origin or start.ref
+    hub = HubModel.parse(base)
+    model.peft_config["default"].base_model_name_or_path = base if hub is None else hub.repo
+    model.peft_config["default"].revision = None if hub is None else hub.revision
     return model
 
 
@@ -125,6 +129,7 @@ class Adapter:
         """Matrices and settings that fit the untouched base, and a classifier's labels."""
         state, lora = self._state(), copy.copy(self._lora)
         lora.inference_mode = True
+        lora.target_modules = sorted(lora.target_modules or [])  # peft would write a set in any order
         if self._first is not None:
             state = {name: _joined(name, tensor, self._first[name]) for name, tensor in state.items()}
             lora.r, lora.init_lora_weights = 2 * lora.r, True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,8 @@ from phi3tune.chat import NO_LOSS, Example, Renderer
 from phi3tune.config import TrainConfig, flag
 from phi3tune.engines import hub_models, models
 from phi3tune.engines.folders import read_json
-from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
-from phi3tune.training import settings, tasks
+from phi3tune.training import settings, tasks, token_cache
 from phi3tune.training.machine import Machine, this_machine
 from phi3tune.training.memory import FP32, Memory, Shape, estimate, largest_pass, optimizer_state, trained_parameters
 from phi3tune.training.speed import Pass, Speed, expected_speed
@@ -97,14 +97,15 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     max_length = min(config.max_length, model.get("max_position_embeddings") or config.max_length)
     dataset = data.load(config, workspace)
     task = tasks.of(config, dataset.parts["train"])
-    rows, _ = task.rows(dataset.parts["train"], renderer, max_length, config.max_unlearnable_share)
-    held_out, _ = task.rows(dataset.parts["validation"], renderer, max_length, None)
+    cached = partial(token_cache.rows, task, base=base.folder, workspace=workspace)
+    rows, _ = cached(dataset.parts["train"], renderer, max_length, config.max_unlearnable_share)
+    held_out, _ = cached(dataset.parts["validation"], renderer, max_length, None)
 
     machine = this_machine(workspace)
     number = number_bytes(config, machine, base.weights_bytes)
     fitting = _Fitting(config, Shape.of(model), rows.examples, machine, number, max_length)
     steps = _steps(config, len(rows.examples))
-    epochs = steps * config.batch_size / len(rows.examples)
+    epochs = config.epochs if config.max_steps is None else steps * config.batch_size / len(rows.examples)
     speed = expected_speed(config, fitting.shape, fitting.usual, fitting.checkpointing, number, machine, workspace)
     seconds = _seconds(config, fitting, speed, rows.tokens * epochs, held_out.tokens, steps, base.weights_bytes)
     return Plan(
@@ -150,11 +151,7 @@ def _base(config: TrainConfig, workspace: Workspace) -> _Base:
         ref = models.resolve(config.model if hub is None else str(hub), workspace)
         folder = models.starting_point(ref, workspace, adapter=config.adapter).base
         return _Base(folder, sum(path.stat().st_size for path in folder.glob("*.safetensors")), 0)
-    access = hub_models.examine(hub.repo, hub.revision)
-    if access.problems:
-        raise UserError(access.problems[0])
-    small = hub_models.fetch(hub.repo, hub.revision, hub_models.Unwatched(), small_only=True)
-    assert small is not None  # nobody stops it
+    small, access = hub_models.small_files(hub)
     weights = sum(file.size for file in access.files if file.path.endswith(".safetensors"))
     return _Base(small, weights, access.bytes_to_download)
 

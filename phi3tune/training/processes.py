@@ -69,13 +69,13 @@ def summed(values: Sequence[float]) -> list[float]:
     return [float(value) for value in tensor.tolist()]
 
 
-def agreed(*values: int) -> tuple[int, ...]:
-    """Process 0's values, in all processes."""
+def agreed(*values: float) -> tuple[float, ...]:
+    """Process 0's values, in all processes. Whole numbers stay exact up to 2 ** 53."""
     if world() == 1:
         return values
-    tensor = torch.tensor(values, dtype=torch.int64)
+    tensor = torch.tensor(values, dtype=torch.float64)
     distributed.broadcast(tensor, src=0)
-    return tuple(int(value) for value in tensor.tolist())
+    return tuple(tensor.tolist())
 
 
 def same(digest: str) -> bool:
@@ -105,7 +105,7 @@ def share(root: Path, *patterns: str) -> None:
 
 def _told(content: bytes) -> bytes:
     """Process 0's bytes, in all processes."""
-    [size] = agreed(len(content))
+    size = int(agreed(len(content))[0])
     if not size:
         return b""
     tensor = (

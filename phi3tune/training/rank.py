@@ -61,9 +61,10 @@ def main() -> int:
         from phi3tune.training import processes
 
         processes.begin()
-        if order.resume:
+        resume = bool(processes.agreed(order.resume)[0])  # a machine that joins cannot know
+        if resume:
             processes.share(order.run_dir, DATASET_RECORD, "events.jsonl")
-        result = train_here(order.config, order.run_dir, Workspace(order.workspace), pipe, resume=order.resume)
+        result = train_here(order.config, order.run_dir, Workspace(order.workspace), pipe, resume=resume)
         processes.end()
     except UserError as error:
         pipe.send(spread.Message(reason=spread.Reason(rank=rank, reason=str(error), user_error=True)))

@@ -13,7 +13,7 @@ from typing import Any
 from phi3tune import data
 from phi3tune.chat import Renderer
 from phi3tune.config import TrainConfig
-from phi3tune.engines import models
+from phi3tune.engines import hub_models, models
 from phi3tune.engines.folders import labels_of, read_json
 from phi3tune.engines.models import ModelRef
 from phi3tune.errors import UserError
@@ -35,6 +35,11 @@ def train(
     cannot be trained on, when the loss diverges and when the disk is full.
     """
     with trackers.tracked(config, run_dir, reporter) as following:
+        hub = models.hub_model(config.model, config.revision, workspace)
+        if hub is not None:
+            config = config.model_copy(update={"model": str(hub), "revision": None})
+            if hub_models.cached_folder(hub) is None and hub_models.fetch(hub.repo, hub.revision, following) is None:
+                return {"run": run_dir.name, "status": "stopped", "steps": 0}
         work = spread.train if config.processes * config.machines > 1 else train_here
         return work(config, run_dir, workspace, following, resume=resume)
 
@@ -82,6 +87,9 @@ def train_here(
         number=4 if dtype is torch.float32 else 2,
         gpu_free=torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None,
     )
+    if checkpointing and config.gradient_checkpointing == "auto":
+        message = "The step would take most of the memory: activations are computed again in the backward pass"
+        history.emit(Notice(level="info", code="checkpointing_chosen", message=message))
     trainer = build(
         config,
         run_dir,
@@ -205,7 +213,7 @@ def _resume_point(run_dir: Path, reporter: Reporter) -> Path | None:
     if processes.leads():
         step, _ = checkpoints.latest_checkpoint(run_dir, reporter) or (0, None)
         checkpoints.remove_after(run_dir, step)
-    [step] = processes.agreed(step)
+    step = int(processes.agreed(step)[0])
     reporter.emit(Resumed(step=step))
     if not step:
         return None

@@ -36,7 +36,7 @@ class ProcessDiedError(RuntimeError):
 
 
 class Order(BaseModel):
-    """What every process is told to do."""
+    """What every process is told to do. Process 0 decides whether the run is resumed."""
 
     config: TrainConfig
     run_dir: Path
@@ -117,7 +117,7 @@ def join(config: TrainConfig, workspace: Workspace) -> dict[str, Any]:
     Raises as `train`. Of the run, nothing is left on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="phi3tune-") as folder:
-        order = Order(config=config, run_dir=Path(folder) / "run", workspace=workspace.root, resume=True)
+        order = Order(config=config, run_dir=Path(folder) / "run", workspace=workspace.root, resume=False)
         order.run_dir.mkdir()
         return _supervise(order, _Nobody())
 

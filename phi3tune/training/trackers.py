@@ -90,6 +90,7 @@ class _Trackio:
 
 class _WeightsAndBiases:
     def __init__(self, config: TrainConfig, run_dir: Path, resumed: int | None) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or its faults are reported even offline
         import wandb
 
         # The id ties the attempts of one run together; a later run of the same name is another one.

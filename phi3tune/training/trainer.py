@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,9 @@ def build(
     checkpointing  whether activations are computed again in the backward pass
     dtype          of computation
     """
-    logging.disable_progress_bar()  # the last lines of a worker's log tell why it died
+    # The last lines of a worker's log tell why it died: neither progress bars nor a line for every 8-bit product.
+    logging.disable_progress_bar()
+    getLogger("bitsandbytes.autograd._functions").setLevel(ERROR)
     if processes.world() > 1:
         examples = [*examples, Example([0], [NO_LOSS], truncated=False)]  # `EvenSampler` fills up with it
     rows = {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}

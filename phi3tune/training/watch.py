@@ -49,7 +49,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         told = [event.code for event in history.events if isinstance(event, Notice)]
         self._alarms = Alarms(config, earlier, told)
         self.best = Best(config, earlier)
-        self.ended_early = self.best.exhausted
+        self.ended_early = bool(processes.agreed(self.best.exhausted)[0])
         self.stopped = False
 
     @property
@@ -87,8 +87,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._tell_progress(state)
         if evaluate:
             better = self._evaluate(state)
+            # Machines that keep no run know nothing of earlier attempts.
+            better, exhausted = map(bool, processes.agreed(better, self.best.exhausted))
             save = save or (better and self._config.keep_best)
-            self._end_early()
+            if exhausted:
+                self._end_early()
         control.should_training_stop = last or self.stopped or self.ended_early
         control.should_save = save or self.ended_early
         if control.should_save:
@@ -139,14 +142,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         model = self._trainer.model
         self._trainer.settle()
         values = self._held_out.loss(model, self._trainer.data_collator)
+        # Each process measures all rows; what is decided by them must not differ in the last bit.
+        values = dict(zip(values, processes.agreed(*values.values()), strict=True))
         self._tell(Metrics(step=state.global_step, epoch=state.epoch, values=values))
         for sample in self._held_out.samples(model, state.global_step):
             self._history.emit(sample)
         return self.best.see(state.global_step, values)
 
     def _end_early(self) -> None:
-        if not self.best.exhausted:
-            return
         self.ended_early, self.stopped = True, False
         self._history.emit(
             Notice(

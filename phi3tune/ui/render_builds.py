@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from phi3tune.jobs import JobView
 from phi3tune.ui.render import NONE, Column, duration, notice, share, size, table
@@ -22,15 +23,27 @@ def _verdict(job: JobView) -> str:
     build, parity = job.result.get("build", job.id), job.result.get("parity")
     if not parity:
         return ""
+    proof = _labels(parity) if parity.get("task") == "classification" else _tokens(parity)
+    if parity["passed"]:
+        return notice("good", f"The {build} build answers like its model: {proof}", "Choose it in the Playground.")
+    return notice("warning", f"The {build} build does not answer like its model: {proof}", "Use a higher precision.")
+
+
+def _tokens(parity: Mapping[str, Any]) -> str:
     limits = parity["limits"]
-    proof = (
+    return (
         f"KL {_small(parity['kl_mean'])} (at most {limits['kl_mean']:g}), same first choice "
         f"{share(parity['top1_agreement'])} (at least {share(limits['top1_agreement'])}), perplexity ratio "
         f"{_ratio(parity['perplexity_ratio'])} (at most {limits['perplexity_ratio']:g})."
     )
-    if parity["passed"]:
-        return notice("good", f"The {build} build answers like its model: {proof}", "Choose it in the Playground.")
-    return notice("warning", f"The {build} build does not answer like its model: {proof}", "Use a higher precision.")
+
+
+def _labels(parity: Mapping[str, Any]) -> str:
+    limits = parity["limits"]
+    return (
+        f"same label {share(parity['same_label'])} (at least {share(limits['same_label'])}), largest change of a "
+        f"probability {_small(parity['max_difference'])} (at most {limits['max_difference']:g})."
+    )
 
 
 def _small(value: float | None) -> str:
@@ -47,7 +60,7 @@ def _builds(done: Sequence[JobView]) -> str:
         Column("Parity", html=True),
         Column("Size", numeric=True),
         Column("KL, mean", numeric=True),
-        Column("Same first choice", numeric=True),
+        Column("Same first choice or label", numeric=True),
         Column("Perplexity ratio", numeric=True),
         Column("Made in", numeric=True),
     ]
@@ -62,7 +75,7 @@ def _build(job: JobView) -> list[str]:
         verdict if parity else "not checked",
         size(int(result.get("size_bytes", 0))),
         _small(parity.get("kl_mean")),
-        share(parity.get("top1_agreement")),
+        share(parity.get("top1_agreement", parity.get("same_label"))),
         _ratio(parity.get("perplexity_ratio")),
         duration(result.get("seconds")),
     ]

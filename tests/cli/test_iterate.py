@@ -68,7 +68,10 @@ def test_a_run_goes_out_and_comes_in(workspace: Workspace, tmp_path: Path, capsy
     assert said(capsys) == {"run": "lamp-1", "path": str(file), "size_bytes": file.stat().st_size}
     assert main(["runs", "import", str(file), "--json"]) == 0
     assert said(capsys) == {"run": "lamp-1-2", "path": str(workspace.runs / "lamp-1-2"), "usable": True}
-    assert main(["runs", "import", str(file), "--model", "/no/such/phi"]) == 0
+    assert main(["runs", "import", str(file), "--model", "/no/such/phi"]) == 2
+    ended_run(workspace, "far-1", model="/no/such/phi")
+    assert main(["runs", "export", "far-1", str(tmp_path / "far.zip")]) == 0
+    assert main(["runs", "import", str(tmp_path / "far.zip")]) == 0
     assert "its base model is not on this machine" in capsys.readouterr().err
     file.write_bytes(b"something else")
     assert main(["runs", "import", str(file)]) == 2

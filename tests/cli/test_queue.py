@@ -77,7 +77,10 @@ def test_pause_and_resume(call: Call, workspace: Workspace) -> None:
     assert order(call) == [("a", None), ("first", 1), ("b", 2)]
 
 
-def test_words_on_a_run_and_the_runs_found_by_them(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_on_a_run_and_the_runs_found_by_them(
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     call("runs", "edit", "a", "--title", "The lamps", "--project", "lanterns", "--tags", "x,y", "--note", "Slow.")
     [row] = call("runs", "--project", "lanterns", "--tag", "y", "--json")["runs"]
     assert (row["run"], row["title"], row["tags"]) == ("a", "The lamps", ["x", "y"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from phi3tune.engines import models
-from phi3tune.engines.models import buildable, list_models, resolve, verify, whole_weights
+from phi3tune.engines.models import buildable, list_models, resolve, starting_point, verify, whole_weights
 from phi3tune.errors import UserError
 from phi3tune.paths import PACKAGE, Workspace, write_manifest
 
@@ -146,6 +147,28 @@ def test_whole_weights(base: Path, workspace: Workspace) -> None:
             whole_weights(resolve(ref, workspace), workspace)
 
 
+def test_a_run_on_an_adapter_belongs_to_its_base_whatever_becomes_of_the_run(base: Path, workspace: Workspace) -> None:
+    first = run(workspace, "first", base)
+    start = starting_point(resolve("first", workspace), workspace, adapter=True)
+    assert (start.base, start.adapter, start.origin) == (base, first / "adapter", str(base))
+    with pytest.raises(UserError, match="--format merged"):
+        starting_point(start, workspace, adapter=False)
+    second = run(workspace, "second", "first")
+    write(second, model__json={"model": "first", "base": start.origin})
+    shutil.rmtree(first)
+    found = resolve("second", workspace)
+    assert (found.base, found.adapter, found.origin) == (base, second / "adapter", str(base))
+
+
+def test_merged_weights_are_a_starting_point_of_their_own(base: Path, workspace: Workspace) -> None:
+    merged = weights(run(workspace, "first", base) / "merged")
+    write_manifest(merged)
+    start = starting_point(resolve("first/merged", workspace), workspace, adapter=True)
+    assert (start.ref, start.base, start.adapter, start.origin) == ("first/merged", merged, None, None)
+    start = starting_point(resolve("first", workspace), workspace, adapter=False)
+    assert (start.ref, start.base, start.adapter, start.origin) == ("first", merged, None, None)
+
+
 @pytest.mark.parametrize(
     ("ref", "words"),
     [
@@ -270,7 +293,7 @@ def test_hub_id_from_the_cache(base: Path, workspace: Workspace, monkeypatch: py
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     ref = resolve("microsoft/Phi-3-mini-4k-instruct", workspace)
     assert (ref.ref, ref.label, ref.base) == ("microsoft/Phi-3-mini-4k-instruct",) * 2 + (base,)
-    assert calls == [(ref.ref, {"allow_patterns": ["*.json", "*.safetensors", "*.jinja"], "local_files_only": True})]
+    assert calls == [(ref.ref, {"revision": None, "local_files_only": True})]
 
 
 def test_list(base: Path, workspace: Workspace) -> None:

@@ -33,8 +33,9 @@ def merged_by_peft(base: Path, adapter: Path, folder: Path) -> dict[str, torch.T
         {"use_rslora": True},
         {"rank_pattern": {"layers.1.mlp.down_proj": 2}, "alpha_pattern": {"o_proj": 32}},
         {"modules": ("qkv_proj", "o_proj")},
+        {"use_dora": True, "use_rslora": True},
     ],
-    ids=["lora", "rslora", "patterns", "two modules"],
+    ids=["lora", "rslora", "patterns", "two modules", "dora"],
 )
 def test_equals_peft(tiny_model: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     adapter = lora_adapter(tiny_model, tmp_path / "adapter", **settings)
@@ -43,7 +44,7 @@ def test_equals_peft(tiny_model: Path, tmp_path: Path, settings: dict[str, Any])
     theirs = merged_by_peft(tiny_model, adapter, tmp_path / "peft")
     base = load_file(tiny_model / "model.safetensors")
     assert ours.keys() == theirs.keys()
-    assert max((ours[key] - theirs[key]).abs().max().item() for key in ours) < 1e-6
+    assert max((ours[key] - theirs[key]).abs().max().item() for key in ours) < 1e-5
     changed = {key for key in ours if not torch.equal(ours[key], base[key])}
     modules = settings.get("modules", TARGET_MODULES)
     assert changed == {key for key in base if key.removesuffix(".weight").endswith(tuple(modules))}
@@ -92,7 +93,6 @@ def test_tied_weights_stay_one_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"use_dora": True}, "use_dora=True"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa'"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     ],

@@ -17,6 +17,7 @@ from phi3tune.engines import open_engine
 from phi3tune.engines.base import Request, Sampling
 from phi3tune.engines.classifier import Classifier, open_classifier
 from phi3tune.engines.models import buildable, resolve
+from phi3tune.engines.portable import context_length
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import ConfigError, UserError
 from phi3tune.export import export, portable
@@ -109,12 +110,25 @@ def test_a_build_without_its_labels_or_its_graph_is_refused(built: Built, tmp_pa
         resolve(str(folder), built.workspace)
 
 
+@pytest.fixture
+def longrope(tmp_path: Path, tiny_model: Path) -> Path:
+    config = json.loads((tiny_model / "config.json").read_text())
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 32}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_parameters": rope}))
+    return tmp_path
+
+
 def test_precision_follows_the_format() -> None:
     assert parse(ExportConfig, {"model": "m"}).precision == "int4"
     assert parse(ExportConfig, {"model": "m", "format": "portable-onnx"}).precision == "fp32"
     assert parse(ExportConfig, {"model": "m", "format": "portable-onnx", "precision": "int8"}).precision == "int8"
     with pytest.raises(ConfigError, match="portable-onnx takes int8 or fp32"):
         parse(ExportConfig, {"model": "m", "format": "portable-onnx", "precision": "int4"})
+
+
+def test_a_longrope_graph_ends_where_its_factors_would_change(longrope: Path, tiny_model: Path) -> None:
+    assert context_length(longrope) == 32
+    assert context_length(tiny_model) == 512
 
 
 def test_a_classifier_has_no_build_for_genai(tiny_model: Path, tmp_path: Path, workspace: Workspace) -> None:

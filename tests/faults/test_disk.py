@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from phi3tune import jobs, system
+from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.training.checkpoints import checkpoint_folders
 from tests.faults.victims import Ending, Trial, newest, wait_until, whole
@@ -49,10 +50,13 @@ def fails_with_words(trial: Trial, folder: Path, disk: Path, *, leave: int) -> s
     begun = newest(folder)
     wait_until(lambda: newest(folder) > begun)
     ballast = fill(disk, leave=leave)
-    wait_until(lambda: not jobs.view(folder).active)
-    # What a page does at every tick.
-    jobs.dispatch(trial.workspace)
-    assert jobs.active(trial.workspace) == [] and len(jobs.runs(trial.workspace)) == 1
+
+    def still_active() -> list[jobs.JobView]:  # what a page does at every tick
+        jobs.dispatch(trial.workspace)
+        assert len(jobs.runs(trial.workspace)) == 1
+        return jobs.active(trial.workspace)
+
+    wait_until(lambda: not still_active())
     job = jobs.view(folder)
     assert job.state == "failed" and job.resume_step
     assert next(step for step, path in checkpoint_folders(folder) if whole(path)) == job.resume_step
@@ -71,8 +75,13 @@ def test_a_full_disk_is_told_and_costs_no_more_than_the_last_interval(
 
     trial.resume(folder)
     reason = fails_with_words(trial, folder, small_disk, leave=0)
-    assert "is full" in reason and re.search(r"0\.0 MB were free and at least \d+ MB are needed", reason)
+    # Found before a checkpoint is begun or by the first write that fails, whichever comes first.
+    assert re.search(r"0\.0 MB (were )?free.* (needs \S+ MB|at least \d+ MB are needed)", reason)
     assert str(folder) in reason
+    ballast = fill(small_disk, leave=0)
+    with pytest.raises(UserError, match=r"is full: 0\.0 MB are free and 1\.0 MB are needed"):
+        trial.start()
+    ballast.unlink()
 
     trial.resume(folder)
     trial.finish(folder)

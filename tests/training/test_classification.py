@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import Phi3ForSequenceClassification
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from phi3tune.admission import admit
 from phi3tune.chat import Renderer
 from phi3tune.config import TrainConfig
 from phi3tune.data import Conversation
 from phi3tune.engines.folders import labels_of, task_of
 from phi3tune.errors import UserError
+from phi3tune.paths import Workspace
 from phi3tune.training.classification import ClassificationTask
 from phi3tune.training.settings import Rows
 from phi3tune.training.tasks import of
@@ -26,7 +30,7 @@ COUNTS = {"cold": 6, "mild": 6, "warm": 6}
 
 
 def rows(counts: dict[str, int]) -> list[Conversation]:
-    made = []
+    made: list[Conversation] = []
     for label, count in counts.items():
         for number in range(count):
             question = f"Is {number} degrees {label}?" + " Really?" * (number % 5)
@@ -158,3 +162,19 @@ def test_answers_that_are_no_labels_are_refused(answers: list[str], problem: str
     ]
     with pytest.raises(UserError, match=problem):
         of(TrainConfig(task="classification"), chats)
+
+
+def test_rows_are_made_without_torch() -> None:
+    """A plan tokenises as training does, and must not wait seconds for torch."""
+    code = (
+        "import sys, phi3tune.training.tasks, phi3tune.training.classification\n"
+        "heavy = {'torch', 'transformers', 'trl', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_dataset_without_labels_is_refused_before_it_is_queued(workspace: Workspace) -> None:
+    config = TrainConfig(task="classification", dataset="lantern-support", model="phi3-nano")
+    with pytest.raises(UserError, match="is no label"):
+        admit(config, workspace)

@@ -38,7 +38,7 @@ def accuracy(run: Run, name: str) -> float:
     return sum(each["label"] == row.reference for each, row in zip(found, rows, strict=True)) / len(rows)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_run_leaves_the_classifier_that_it_measured(new_run: NewRun, tmp_path: Path, method: str) -> None:
     run = make(new_run, tmp_path, method=method, learning_rate=0.003)
     result = run.go()

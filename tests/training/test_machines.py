@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from phi3tune.paths import file_hash
+from phi3tune.paths import manifest_problem
 from tests.training.runs import write_rows
 
 MACHINES = ("phi3tune-a", "phi3tune-b")
@@ -44,7 +45,7 @@ def machines() -> Iterator[None]:
 
 def start(rank: int, home: Path, arguments: list[str]) -> subprocess.Popen[str]:
     link = ("phi3a", "phi3b")[rank]
-    environment = {**os.environ, "PHI3TUNE_HOME": str(home), "GLOO_SOCKET_IFNAME": link, "TP_SOCKET_IFNAME": link}
+    environment = {**os.environ, "PHI3TUNE_HOME": str(home), "GLOO_SOCKET_IFNAME": link, "PHI3TUNE_STATE": str(home)}
     return subprocess.Popen(
         ["ip", "netns", "exec", MACHINES[rank], sys.executable, "-m", "phi3tune", *arguments, "--json"],
         env=environment,
@@ -55,29 +56,49 @@ def start(rank: int, home: Path, arguments: list[str]) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_two_machines_finish_a_run_that_one_of_them_keeps(machines: None, tmp_path: Path, tiny_model: Path):
-    rows = write_rows(tmp_path / "lamps.jsonl")
+def test_two_machines_finish_a_run_that_one_of_them_keeps_also_after_the_other_was_lost(
+    machines: None, tmp_path: Path, tiny_model: Path
+):
     homes = [tmp_path / "home-a", tmp_path / "home-b"]
     given = {
-        "dataset": rows,
+        "dataset": write_rows(tmp_path / "lamps.jsonl"),
         "model": tiny_model,
         "name": "lamps",
-        "max-steps": 4,
+        "max-steps": 6,
         "save-steps": 2,
+        "log-steps": 1,
         "batch-size": 8,
         "max-length": 64,
         "machines": 2,
         "main-address": f"{ADDRESSES[0]}:29512",
     }
-    arguments = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    runners = [start(rank, homes[rank], ["train", *arguments, "--machine-rank", str(rank)]) for rank in range(2)]
-    outputs = [runner.communicate(timeout=500) for runner in runners]
+    settings = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    keeper = start(0, homes[0], ["train", *settings])
+    joiner = start(1, homes[1], ["train", *settings, "--machine-rank", "1"])
+    assert keeper.stderr is not None
+    told = ""
+    while "step 3:" not in told:  # checkpoint-2 is complete
+        told = keeper.stderr.readline()
+        assert told, "machine 0 ended before step 3"
+    joiner.kill()
+    joiner.communicate()
+    output, _ = keeper.communicate(timeout=300)
+    lost = json.loads(output)
+    assert (keeper.returncode, lost["status"]) == (1, "failed")
+    assert "training process" in lost["reason"]
+
+    runners = [
+        start(0, homes[0], ["resume", "lamps"]),
+        start(1, homes[1], ["train", *settings, "--machine-rank", "1"]),
+    ]
+    outputs = [runner.communicate(timeout=300) for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], outputs
-    kept, joined = (json.loads(output) for output, _ in outputs)
-    assert (kept["status"], kept["steps"]) == ("completed", 4)
-    assert (joined["status"], joined["steps"]) == ("completed", 4)
+    for output, _ in outputs:
+        result = json.loads(output)
+        assert (result["status"], result["steps"]) == ("completed", 6)
+    assert re.search("resumed after step [24]", outputs[0][1])
     folder = homes[0] / "runs" / "lamps"
-    assert file_hash(folder / "adapter" / "adapter_model.safetensors")
-    manifest = json.loads((folder / "checkpoints" / "checkpoint-4" / "manifest.json").read_text())
+    assert manifest_problem(folder / "adapter") is None
+    manifest = json.loads((folder / "checkpoints" / "checkpoint-6" / "manifest.json").read_text())
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= manifest["files"].keys()
     assert not (homes[1] / "runs").exists()

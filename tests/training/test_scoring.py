@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Phi3ForCausalLM
 
-from phi3tune.training.scoring import score
+from phi3tune.training.scoring import measured, score
 
 ROWS = [([5, 6, 7, 8, 9, 10], 3), ([11, 12, 13], 1), ([14, 15, 16, 17, 18, 19, 20, 21], 6), ([22, 23, 24, 25], 2)]
 
@@ -67,3 +67,51 @@ def test_correct_tokens(model: Phi3ForCausalLM):
     scored = score(model, collated([(right, prompt)], packed=True))
     expected = int(likeliest[prompt - 1] == ids[prompt]) + 1
     assert (scored.trained, scored.correct) == (2, expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0], ids=["flat", "peaked"])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1}, {"loss": "dft"}], ids=["plain", "label smoothing", "dft"]
+)
+def test_measured_equals_torchs_own_functions(scale: float, options: dict[str, Any]):
+    torch.manual_seed(0)
+    logits = (scale * torch.randn(30, 500)).requires_grad_()
+    targets = torch.randint(0, 500, (30,))
+    if options.get("loss") == "dft":
+        losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+        expected = (losses * torch.exp(-losses.detach())).sum()
+    else:
+        expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", **options)
+    [theirs] = torch.autograd.grad(expected, logits)
+    scored = measured(logits, targets, **options)
+    [ours] = torch.autograd.grad(scored.loss, logits)
+    torch.testing.assert_close(scored.loss, expected)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert scored.correct == int((logits.argmax(-1) == targets).sum())
+    entropy = torch.distributions.Categorical(logits=logits.detach()).entropy().sum()
+    assert scored.entropy == pytest.approx(float(entropy), rel=1e-5, abs=1e-3)
+
+
+def test_nothing_to_score_is_zero_and_still_has_a_gradient():
+    """A process that is given a row without loss takes part in the step all the same."""
+    logits = torch.zeros(0, 500, requires_grad=True)
+    scored = measured(logits, torch.zeros(0, dtype=torch.int64))
+    scored.loss.backward()
+    assert (float(scored.loss.detach()), scored.trained, scored.correct, scored.entropy) == (0.0, 0, 0, 0.0)
+    assert logits.grad is not None
+
+
+def test_other_losses_and_entropy_equal_their_definitions():
+    torch.manual_seed(0)
+    logits, targets = torch.randn(5, 7, requires_grad=True), torch.tensor([0, 6, 3, 3, 1])
+    logprobs = logits.log_softmax(-1)
+    chosen = logprobs[range(5), targets]
+    smoothed = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(measured(logits, targets, label_smoothing=0.1).loss, smoothed)
+    dft = measured(logits, targets, loss="dft")
+    torch.testing.assert_close(dft.loss, -(chosen * chosen.exp()).sum())
+    [ours] = torch.autograd.grad(dft.loss, logits, retain_graph=True)
+    [theirs] = torch.autograd.grad(-(chosen * chosen.exp().detach()).sum(), logits, retain_graph=True)
+    torch.testing.assert_close(ours, theirs)
+    entropy = torch.distributions.Categorical(logits=logits).entropy().sum().item()
+    assert dft.entropy == pytest.approx(entropy, rel=1e-5)

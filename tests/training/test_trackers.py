@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from phi3tune.config import TrainConfig
+from phi3tune.engines import models
+from phi3tune.errors import ConfigError
 from phi3tune.events import Metrics, Notice, Progress, Resumed
-from phi3tune.training import trackers
+from phi3tune.paths import Workspace
+from phi3tune.training import settings, trackers
 from tests.fakes import RecordingReporter
 
 STEPS = [
@@ -86,6 +90,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[FakeRun]]:
     monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init_of("trackio")))
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init_of("wandb"), Settings=dict))
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "")
+    monkeypatch.delenv("WANDB_ERROR_REPORTING")
     return found
 
 
@@ -115,8 +121,9 @@ def test_nothing_leaves_the_machine_unless_the_tool_is_told_so(
     config = TrainConfig(trackers=["wandb", "trackio"])
     follow(config, tmp_path, STEPS)
     assert opened["wandb"][0].given["mode"] == "offline"
-    settings = opened["wandb"][0].given["settings"]
-    assert settings["disable_git"] and settings["disable_code"] and settings["x_disable_machine_info"]
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+    options = opened["wandb"][0].given["settings"]
+    assert options["disable_git"] and options["disable_code"] and options["x_disable_machine_info"]
     assert opened["trackio"][0].given["auto_log_cpu"] is False
     assert "space_id" not in opened["trackio"][0].given
     monkeypatch.setenv("WANDB_MODE", "online")
@@ -157,3 +164,10 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_package(monkeypatch: 
         "--trackers wandb needs a package that is not installed; run: pip install wandb",
         "--trackers trackio needs a package that is not installed; run: pip install trackio",
     ]
+
+
+def test_a_run_with_a_missing_tracker_is_not_admitted(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    start = models.resolve("phi3-nano", workspace)
+    with pytest.raises(ConfigError, match="pip install wandb"):
+        settings.check(TrainConfig(trackers=["wandb"]), start)

@@ -102,6 +102,17 @@ def test_builds_show_the_proof(make_job: MakeJob, workspace: Workspace) -> None:
     assert "int8 build does not answer like its model" in render_builds.exports([missed, done])
 
 
+def test_a_classifiers_build_shows_its_labels(make_job: MakeJob, workspace: Workspace) -> None:
+    parity = {"task": "classification", "same_label": 0.99, "max_difference": 0.00012, "passed": True}
+    parity["limits"] = {"same_label": 1.0, "max_difference": 0.0001}
+    result = {"build": "fp32-portable", "size_bytes": 1, "seconds": 2.0, "parity": parity}
+    job = make_job(workspace.exports / "a", ExportConfig(model="topics"), state="completed", result=result)
+    html = render_builds.exports([job])
+    proof = "same label 99.0 % (at least 100.0 %), largest change of a probability 0.00012 (at most 0.0001)"
+    assert f"fp32-portable build answers like its model: {proof}" in html
+    assert "PASSED" in html and "99.0 %" in html
+
+
 def test_export_that_runs_or_failed(make_job: MakeJob, workspace: Workspace) -> None:
     config = ExportConfig(model="lamp")
     waiting = make_job(workspace.exports / "a", config, state="queued")
