@@ -64,9 +64,8 @@ CASES = [
 
 def model(case: Case, folder: Path) -> Path:
     """The case's model in `folder`, with phi3-nano's tokenizer."""
-    from tests.fakes import tiny_phi3
-
     from phi3tune.paths import NANO
+    from tests.fakes import tiny_phi3
 
     if case.shape is None:
         return NANO
@@ -77,7 +76,22 @@ def model(case: Case, folder: Path) -> Path:
 
 
 def rows(case: Case, path: Path) -> Path:
-    words = "the lamp hums when the bell rings and the blue door opens to a small green garden".split()
+    words = [
+        "the",
+        "lamp",
+        "hums",
+        "when",
+        "bells",
+        "ring",
+        "and",
+        "a",
+        "blue",
+        "door",
+        "opens",
+        "to",
+        "small",
+        "gardens",
+    ]
     with path.open("w") as stream:
         for number in range(case.rows):
             length = case.words - number % 7 * (case.words // 20)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from phi3tune import compare_runs, iterate, jobs, sweeps
 from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig, parse
-from phi3tune.errors import JobError
+from phi3tune.errors import JobError, UserError
 from phi3tune.events import Event
 from phi3tune.paths import Workspace
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from phi3tune.chat import Message
     from phi3tune.data import Version
     from phi3tune.engines.base import Engine
+    from phi3tune.engines.classifier import Classification
 
 OnEvent = Callable[[Event], None]
 
@@ -140,6 +141,17 @@ class Model:
         request = chat_request(self.engine, messages, Sampling(**sampling))
         for chunk in self.engine.stream(request):
             yield chunk.text
+
+    def classify(self, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
+        """The labels of texts or chats, by a model of a run with `task="classification"`.
+
+        Raises `UserError` for a model that answers chats.
+        """
+        from phi3tune.engines.classifier import Classifier
+
+        if not isinstance(self.engine, Classifier):
+            raise UserError(f"{self.engine.info.name} answers chats and chooses no labels; use answer or stream")
+        return self.engine.classify(inputs)
 
     def answer(self, messages: Sequence[Message], **sampling: Any) -> str:
         """The whole answer to the last message."""

@@ -89,13 +89,21 @@ def start_fake_worker(argv: Any, **options: Any) -> Any:
 
 
 def kill_workers() -> None:
-    """End the workers that a test left behind."""
+    """End the workers that a test left behind: its own children, and those that a worker started as its last act."""
     from phi3tune.jobs import workers
+    from phi3tune.paths import Workspace
+    from phi3tune.store import queue
 
+    workspace = Workspace.current()
+    if workspace.database.exists():
+        with queue(workspace.database, workspace.root) as line:
+            left = [entry.pid for entry in line.entries() if entry.pid is not None]
+        for pid in left:
+            system.kill_group(pid)
     for child in workers.children.values():
         if child.poll() is None:
             system.kill_group(child.pid)
-            child.wait()
+        child.wait()
     workers.children.clear()
 
 

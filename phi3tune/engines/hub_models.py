@@ -130,7 +130,7 @@ def _fetch(api: HfApi, access: Access, file: HubFile, bar: _Bar) -> None:
 def _fetch_large(api: HfApi, access: Access, file: HubFile, bar: _Bar) -> None:
     """Put a file's bytes where the client keeps them. The client itself starts a broken download from nothing."""
     from huggingface_hub.file_download import hf_hub_url, http_get, repo_folder_name
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils._headers import build_hf_headers
 
     blobs = cache_folder() / repo_folder_name(repo_id=access.hub_id, repo_type="model") / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)

@@ -184,7 +184,11 @@ def estimate(
         held + gradients + (largest if accumulates else 0) + backward // shape.layers,
         held + gradients + step_room,
     )
-    base = _CUDA_CONTEXT if runtime is None else runtime + FRAMEWORK + int(_HOLES * (activations + logits))
+    base = _CUDA_CONTEXT
+    if runtime is not None:
+        # What DoRA and dropout add is kept, not short-lived; what is computed again leaves its holes again.
+        plain = config.model_copy(update={"use_dora": False, "lora_dropout": 0.0})
+        base = runtime + FRAMEWORK + int(_HOLES * (_activations(plain, shape, fed, number, False) + logits))
     return Memory(
         weights=weights,
         adapter=adapter,

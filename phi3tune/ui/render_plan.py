@@ -60,10 +60,10 @@ def _verdict(found: Plan) -> str:
 
 
 def _grounds(found: Plan) -> str:
-    passes = counted(found.rows, "row")
+    again = ", activations recomputed" if found.checkpointing else ""
     text = (
-        f"{passes}, {number(round(found.epochs, 1))} epochs; {found.batch_size} rows a step, {found.micro_batch} at once"
-        f"{', activations recomputed' if found.checkpointing else ''}. "
+        f"{counted(found.rows, 'row')}, {number(round(found.epochs, 1))} epochs; {found.batch_size} rows a step, "
+        f"{found.micro_batch} at once{again}. "
         f"{number(round(found.tokens_per_second))} tokens per second assumed: {found.speed_source}."
     )
     return f'<p class="pt-sub">{esc(text)}</p>'

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from phi3tune import system
 from phi3tune.admission import admit
 from phi3tune.cli import main
 from phi3tune.config import TrainConfig
-from phi3tune.engines import hub_models, models
+from phi3tune.engines import models
 from phi3tune.engines.hub_models import HubModel, cached_folder, cached_models, examine, fetch
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress
@@ -112,7 +113,7 @@ def test_faults_of_the_way_are_told(serve: Serve, monkeypatch: pytest.MonkeyPatc
     assert "not found" in examine("ada/nothing").problems[0]
     with pytest.raises(UserError, match="owner/name"):
         examine("not an id")
-    monkeypatch.setattr(hub_models.system, "disk_free", lambda path: 10)
+    monkeypatch.setattr(system, "disk_free", lambda path: 10)
     assert "GB of disk" in examine(ID).problems[0]
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "cannot be reached" in examine(ID).problems[0]

@@ -47,7 +47,6 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    pytest.importorskip("onnxscript", reason="transformers' exporter needs onnxscript")
     return Built(tmp_path_factory.mktemp("portable"))
 
 

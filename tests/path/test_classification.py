@@ -17,7 +17,6 @@ pytestmark = pytest.mark.slow
 def test_three_labels_are_learned_and_the_onnx_build_gives_the_same(
     phi3tune: Command, workspace: Workspace, tmp_path: Path
 ) -> None:
-    pytest.importorskip("onnxscript", reason="transformers' exporter needs onnxscript")
     folder = labels.write(tmp_path / "topics", train=240, test=90)
     trained = phi3tune(
         "train", "--dataset", str(folder), "--task", "classification", "--name", "topics", "--epochs", "2", "--json"
