@@ -97,6 +97,10 @@ def _spread(config: TrainConfig) -> list[str]:
         )
     if config.sharding != "none" and world == 1:
         found.append(f"--sharding {config.sharding} divides over processes and there is one; raise --processes")
+    if config.sharding != "none" and config.keep_best:
+        found.append(
+            f"--keep-best loads a whole checkpoint, and --sharding {config.sharding} has none; use one of them"
+        )
     if config.sharding != "none" and config.base_bits != "as_stored":
         found.append(
             f"--sharding {config.sharding} with --base-bits {config.base_bits} is not supported; use one of them"

@@ -293,7 +293,7 @@ class SpreadSettings(Config):
     )
     sharding: Literal["none", "fsdp", "deepspeed_zero2", "deepspeed_zero3"] = setting(
         "none",
-        "Divide weights and optimizer over the processes: FSDP2 or DeepSpeed; none keeps whole copies.",
+        "Divide weights and optimizer over the processes, on GPUs: FSDP2 or DeepSpeed; none keeps whole copies.",
         unit="name",
     )
 

@@ -59,24 +59,35 @@ def _file(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": file_hash(path)}
 
 
-def save_adapter(adapter: Adapter, run_dir: Path) -> None:
-    """`adapter/`: complete or absent."""
+def save_adapter(adapter: Adapter, run_dir: Path, whole: dict[str, torch.Tensor] | None = None) -> None:
+    """`adapter/`: complete or absent. `whole` as for `Adapter.save`."""
     with new_folder(run_dir / "adapter") as folder:
-        adapter.save(folder)
+        adapter.save(folder, whole)
 
 
 def save_merged(
-    model: PreTrainedModel, run_dir: Path, base: Path, renderer: Renderer, labels: tuple[str, ...] | None
+    model: PreTrainedModel,
+    run_dir: Path,
+    base: Path,
+    renderer: Renderer,
+    labels: tuple[str, ...] | None,
+    whole: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """`merged/`: whole weights in the number format of `base`, with its tokenizer. Converts `model` in place."""
+    """`merged/`: whole weights in the number format of `base`, with its tokenizer. Converts `model` in place.
+
+    `whole` holds its tensors where its own are divided over processes.
+    """
     config = _read(base / "config.json")
     config.pop("auto_map", None)  # names code of the base's repository, which is not part of these weights
     if labels is not None:
         config |= head_config(config, labels)
     generation = _read(base / "generation_config.json") if (base / "generation_config.json").is_file() else {}
-    stored = config.get("dtype") or config.get("torch_dtype") or "float32"
+    stored = getattr(torch, config.get("dtype") or config.get("torch_dtype") or "float32")
     with new_folder(run_dir / "merged") as folder:
-        model.to(getattr(torch, stored)).save_pretrained(folder)
+        if whole is None:
+            model.to(stored).save_pretrained(folder)
+        else:
+            model.save_pretrained(folder, state_dict={name: tensor.to(stored) for name, tensor in whole.items()})
         copy_tokenizer(base, folder)
         write_json(folder / "config.json", config)
         write_json(folder / "generation_config.json", {**generation, "eos_token_id": sorted(renderer.end_ids)})

@@ -125,9 +125,12 @@ class Adapter:
         taken_out = str(self._lora.init_lora_weights).startswith(("pissa", "olora"))
         self._first = {name: tensor.clone() for name, tensor in self._state().items()} if taken_out else None
 
-    def save(self, folder: Path) -> None:
-        """Matrices and settings that fit the untouched base, and a classifier's labels."""
-        state, lora = self._state(), copy.copy(self._lora)
+    def save(self, folder: Path, whole: State | None = None) -> None:
+        """Matrices and settings that fit the untouched base, and a classifier's labels.
+
+        `whole` holds the model's tensors where its own are divided over processes.
+        """
+        state, lora = self._state(whole), copy.copy(self._lora)
         lora.inference_mode = True
         lora.target_modules = sorted(lora.target_modules or [])  # peft would write a set in any order
         if self._first is not None:
@@ -148,9 +151,9 @@ class Adapter:
             state = self._split(state)
         set_peft_model_state_dict(self._model, state)
 
-    def _state(self) -> State:
+    def _state(self, whole: State | None = None) -> State:
         # "auto" would look the base up on the Hub, to see whether its vocabulary was changed.
-        state: State = get_peft_model_state_dict(self._model, save_embedding_layers=False)
+        state: State = get_peft_model_state_dict(self._model, state_dict=whole, save_embedding_layers=False)
         return {name: tensor.detach() for name, tensor in state.items()}
 
     def _split(self, joined: State) -> State:

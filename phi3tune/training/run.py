@@ -121,14 +121,15 @@ def train_here(
     seconds = time.monotonic() - started
 
     best_step = None if watch.stopped else _usable(watch.best_step, run_dir, history)
+    whole = None if watch.stopped else trainer.whole_state()
     if not watch.stopped and processes.leads():
         history.emit(Phase(name="saving"))
         if best_step not in (None, trainer.state.global_step):
             trainer.load_weights(run_dir / checkpoints.FOLDER / f"checkpoint-{best_step}")
         if trainer.adapter is not None:
-            artefacts.save_adapter(trainer.adapter, run_dir)
+            artefacts.save_adapter(trainer.adapter, run_dir, whole)
         else:
-            artefacts.save_merged(trainer.model, run_dir, start.base, renderer, task.labels)
+            artefacts.save_merged(trainer.model, run_dir, start.base, renderer, task.labels, whole)
     return {
         "run": run_dir.name,
         "status": "stopped" if watch.stopped else "completed",

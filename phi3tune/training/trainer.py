@@ -165,14 +165,22 @@ class PhiTrainer(SFTTrainer):  # type: ignore[misc]
             processes.collect(states[processes.rank()], states)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # Trainer's own would add the tokenizer to every adapter, and a pickle of its settings.
+        # Trainer's own would add the tokenizer to every adapter, and a pickle of its settings. Where weights are
+        # divided over processes, every one of them comes here and `state_dict` holds whole tensors on the first.
+        if not processes.leads():
+            return
         folder = Path(output_dir or self.args.output_dir)
         if self.adapter is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            self.adapter.save(folder)
+            self.adapter.save(folder, state_dict)
         else:
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, state_dict=state_dict)
             copy_tokenizer(self.base, folder)
+
+    def whole_state(self) -> dict[str, torch.Tensor] | None:
+        """The whole tensors of a model that is divided over processes, all of which call this; None for others."""
+        divided = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return self.accelerator.get_state_dict(self.model_wrapped) if divided else None
 
     def load_weights(self, checkpoint: Path) -> None:
         """Take over the weights of a verified checkpoint of this run."""

@@ -198,11 +198,13 @@ def test_mistakes(run_export: Export, workspace: Workspace, model: str, settings
     assert not workspace.exports.exists()
 
 
-def test_dora_is_refused(workspace: Workspace, tiny_model: Path, tmp_path: Path, run_export: Export) -> None:
+def test_an_adapter_of_another_kind_is_refused(
+    workspace: Workspace, tiny_model: Path, tmp_path: Path, run_export: Export
+) -> None:
     """The stock builder would take its matrices for plain LoRA and build a wrong model without a word."""
-    run = finished_run(workspace, "dora", tiny_model, chats(tmp_path / "chats.jsonl", 20), use_dora=True)
-    with pytest.raises(UserError, match="use_dora"):
-        run_export("dora")
+    run = finished_run(workspace, "biased", tiny_model, chats(tmp_path / "chats.jsonl", 20), lora_bias=True)
+    with pytest.raises(UserError, match="lora_bias"):
+        run_export("biased")
     assert not (run / "merged").exists()
     assert not (run / "onnx").exists()
 
