@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from transformers import Phi3Config, Phi3ForCausalLM
 from phi3tune import system
 from phi3tune.engines.decoding import rope_switch
 from phi3tune.errors import UserError
+
+# peft imports it, and on a CPU it then warns of an optional package that nothing here needs.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 

@@ -43,6 +43,8 @@ FRAMEWORK = 60 * 2**20
 # glibc does not use again the holes that freed aligned blocks leave, such as the short-lived products beside what is
 # kept. Measured as 0.7 to 0.9 of activations and logits with LoRA; almost nothing with MALLOC_MMAP_THRESHOLD_=1048576.
 _HOLES = 0.75
+# Larger blocks are mapped one by one and given back at once (mallopt's limit of M_MMAP_THRESHOLD on 64-bit systems).
+_MAPPED = 32 * 2**20
 _CUDA_CONTEXT = 700 * 2**20  # context, kernels and cuBLAS workspaces of one process
 
 
@@ -176,7 +178,8 @@ def estimate(
     if number == 2 and not config.adapter:
         activations += 2 * trained  # autocast keeps a 16-bit copy of every weight until the step is over
     # fp32: the head's output, its log-softmax and one more of them, of entropy and then of the gradient.
-    logits = 3 * FP32 * fed.scored * shape.vocabulary if config.task == "chat" else 0
+    block = FP32 * fed.scored * shape.vocabulary if config.task == "chat" else 0
+    logits = 3 * block
     held = weights + adapter + state
     backward = _backward_room(config, shape, fed, number)
     moments = (
@@ -188,7 +191,8 @@ def estimate(
     if runtime is not None:
         # What DoRA and dropout add is kept, not short-lived; what is computed again leaves its holes again.
         plain = config.model_copy(update={"use_dora": False, "lora_dropout": 0.0})
-        base = runtime + FRAMEWORK + int(_HOLES * (_activations(plain, shape, fed, number, False) + logits))
+        short_lived = _activations(plain, shape, fed, number, False) + (logits if block < _MAPPED else 0)
+        base = runtime + FRAMEWORK + int(_HOLES * short_lived)
     return Memory(
         weights=weights,
         adapter=adapter,
