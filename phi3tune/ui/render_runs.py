@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phi3tune.jobs import JobView
-from phi3tune.ui import render_jobs
+from phi3tune.paths import Workspace
+from phi3tune.ui import live, render_jobs
 from phi3tune.ui.render import Column, counted, duration, empty, esc, number, share, table
 
 STATES = render_jobs.STATES
@@ -52,18 +53,20 @@ def _name(job: JobView) -> str:
     return f'<button type="button" class="pt-link" data-run="{esc(job.id)}">{esc(job.id)}</button>{title}'
 
 
-def queue(active: Sequence[JobView]) -> str:
+def queue(active: Sequence[JobView], workspace: Workspace) -> str:
     """What runs and what waits, each waiting job with buttons for its place."""
     if not active:
         return empty("Nothing runs and nothing waits.")
     rows = []
-    for place, job in enumerate(active):
+    for job in active:
         waits = job.state == "queued" and job.queue_position is not None
         buttons = [("cancel", "Cancel")] if waits else []
         if waits and (job.queue_position or 0) > 1:
             buttons = [("up", "Earlier"), ("first", "First"), *buttons]
+        # Named, not counted: the queue may have moved since this was drawn.
         acts = " ".join(
-            f'<button type="button" class="pt-open" data-act="{act}" data-place="{place}">{text}</button>'
+            f'<button type="button" class="pt-open" data-act="{act}" data-job="{esc(live.key(job, workspace))}">'
+            f"{text}</button>"
             for act, text in buttons
         )
         rows.append([render_jobs.title(job), render_jobs.doing(job), render_jobs.left(job), acts])

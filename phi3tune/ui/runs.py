@@ -10,13 +10,12 @@ from typing import Any
 import gradio as gr
 
 from phi3tune import archive, compare_runs, jobs, sweeps
-from phi3tune.errors import UserError
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 from phi3tune.ui import charts, render_runs
 from phi3tune.ui.live import Cursor
 from phi3tune.ui.render import section
-from phi3tune.ui.wire import ACTION, Updates, place_of, toasts
+from phi3tune.ui.wire import ACTION, Updates, toasts
 
 ALL_PROJECTS = "all projects"
 COMPARED = 6
@@ -26,7 +25,7 @@ OPEN_RUN = (
 )
 MOVE_JOB = (
     "element.addEventListener('click', e => { const act = e.target.closest('[data-act]');"
-    " if (act) trigger('click', {act: act.dataset.act, place: Number(act.dataset.place)}); })"
+    " if (act) trigger('click', {act: act.dataset.act, job: act.dataset.job}); })"
 )
 
 
@@ -35,7 +34,6 @@ class RunsTab:
     project: gr.Dropdown
     runs: gr.HTML
     queue: gr.HTML
-    waiting: gr.State
     compared: gr.Dropdown
     compare: gr.Button
     metric: gr.Radio
@@ -49,7 +47,7 @@ class RunsTab:
     @property
     def parts(self) -> list[Any]:
         """Everything that `update` may change."""
-        return [self.project, self.runs, self.queue, self.waiting, self.compared, self.sweep, self.trials]
+        return [self.project, self.runs, self.queue, self.compared, self.sweep, self.trials]
 
     @property
     def looks(self) -> list[Any]:
@@ -64,12 +62,11 @@ class RunsTab:
         names = tuple(job.id for job in reversed(runs))
         projects = (ALL_PROJECTS, *sorted({job.project for job in runs if job.project}))
         listed = [job for job in runs if project not in projects[1:] or job.project == project]
-        table, line = render_runs.runs(listed), render_runs.queue(active)
+        table, line = render_runs.runs(listed), render_runs.queue(active, workspace)
         new: dict[Any, tuple[object, Any]] = {
             self.project: (projects, gr.Dropdown(projects)),
             self.runs: (table, table),
             self.queue: (line, line),
-            self.waiting: (line, [str(job.folder.relative_to(workspace.root)) for job in active]),
             self.compared: (names, gr.Dropdown(names)),
         }
         known = tuple(found.id for found in reversed(sweeps.every(workspace)))
@@ -96,8 +93,7 @@ def build() -> RunsTab:
         runs = gr.HTML(render_runs.runs([]), elem_id="runs", js_on_load=OPEN_RUN)
     with gr.Column(elem_classes="pt-card"):
         gr.HTML(section("", "Queue", "one training run at a time; evaluations and builds have a line of their own"))
-        queue = gr.HTML(render_runs.queue([]), elem_id="queue", js_on_load=MOVE_JOB)
-        waiting = gr.State([])
+        queue = gr.HTML(elem_id="queue", js_on_load=MOVE_JOB)
     with gr.Column(elem_classes="pt-card"):
         gr.HTML(section("", "Compare runs"))
         with gr.Row(elem_classes="pt-bar-row"):
@@ -134,9 +130,7 @@ def build() -> RunsTab:
         gr.HTML(section("", "Sweeps", "started in the Train tab; the best trial first"))
         sweep = gr.Dropdown([], value=None, label="Sweep", elem_id="sweep", visible=False)
         trials = gr.HTML(render_runs.sweep(None), elem_id="trials", js_on_load=OPEN_RUN)
-    return RunsTab(
-        project, runs, queue, waiting, compared, compare, metric, curves, differences, results, sweep, trials, upload
-    )
+    return RunsTab(project, runs, queue, compared, compare, metric, curves, differences, results, sweep, trials, upload)
 
 
 def connect(
@@ -147,11 +141,8 @@ def connect(
     def open_run(event: gr.EventData) -> Any:
         return opened(workspace.run(str(getattr(event, "run", ""))).name)
 
-    def move(waiting: list[str], event: gr.EventData) -> None:
-        place = place_of(event)
-        if not 0 <= place < len(waiting):
-            raise UserError("The queue has changed; look again.")
-        folder = jobs.find(waiting[place], workspace)
+    def move(event: gr.EventData) -> None:
+        folder = jobs.find(str(getattr(event, "job", "")), workspace)
         act = getattr(event, "act", None)
         if act == "cancel":
             jobs.cancel(folder, workspace)
@@ -176,7 +167,7 @@ def connect(
 
     for table in (tab.runs, tab.trials):
         refresh(table.click(toasts(open_run), None, shown, **ACTION).then)
-    refresh(tab.queue.click(toasts(move), tab.waiting, None, **ACTION).then)
+    refresh(tab.queue.click(toasts(move), None, None, **ACTION).then)
     outputs = [tab.differences, tab.results, tab.curves]
     gr.on([tab.compare.click, tab.metric.input], toasts(compare), [tab.compared, tab.metric], outputs, **ACTION)
     refresh(tab.upload.upload(toasts(take), tab.upload, None, **ACTION).then)

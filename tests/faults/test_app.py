@@ -16,10 +16,10 @@ from playwright.sync_api import expect
 from phi3tune import jobs
 from phi3tune.jobs import actions
 from phi3tune.paths import Workspace
-from tests.browser.conftest import App, Visit, app, browser, chromium, visit
+from tests.browser.conftest import App, Visit, app, visit
 from tests.faults.victims import Trial, newest, wait_until
 
-__all__ = ["app", "browser", "chromium", "visit"]
+__all__ = ["app", "visit"]
 ROOT = Path(__file__).parents[2]
 LONG = 100_000
 

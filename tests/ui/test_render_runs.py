@@ -34,13 +34,13 @@ def test_words_of_a_run_are_inert(make_run: MakeJob, workspace: Workspace) -> No
     assert html.count("&lt;img") == 3
 
 
-def test_only_waiting_jobs_have_a_place_to_change(make_run: MakeJob) -> None:
+def test_only_waiting_jobs_have_a_place_to_change(make_run: MakeJob, workspace: Workspace) -> None:
     running, *waiting = (make_run(name, state="queued") for name in ("a", "b", "c"))
     placed = [job.__class__(**{**vars(job), "queue_position": place}) for place, job in enumerate(waiting, 1)]
-    html = render_runs.queue([running, *placed])
+    html = render_runs.queue([running, *placed], workspace)
     assert html.count('data-act="cancel"') == 2
     assert html.count('data-act="first"') == 1
-    assert 'data-act="first" data-place="2"' in html
+    assert 'data-act="first" data-job="runs/c"' in html
 
 
 def test_settings_that_differ_and_results_beside_each_other() -> None:
