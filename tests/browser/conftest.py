@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page
 
+from phi3tune import jobs
+from phi3tune.paths import Workspace
+
 ROOT = Path(__file__).parents[2]
 # Vega says this once for every chart; Gradio ships the pair of versions.
 HARMLESS = ("Vega-Lite v",)
@@ -67,6 +70,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     started.start()
     yield started
     started.stop()
+    workspace = Workspace(home)
+    for job in reversed(jobs.active(workspace)):  # those that wait first
+        jobs.stop(job.folder, workspace, now=True)
 
 
 @dataclass

@@ -77,6 +77,7 @@ def test_queue_pause_and_words(visit: Visit, app: App) -> None:
     page.locator("#queue tr", has_text="third").get_by_role("button", name="First").click()
     wait_until(lambda: [job.id for job in jobs.active(workspace)] == ["first", "third", "second"])
     for name in ("third", "second"):
+        expect(page.locator("#queue tr", has_text=name)).to_contain_text("place 1 in")
         page.locator("#queue tr", has_text=name).get_by_role("button", name="Cancel").click()
         expect(page.locator("#queue")).not_to_contain_text(name)
 
