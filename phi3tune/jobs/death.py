@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from phi3tune import system
@@ -22,21 +23,26 @@ _CHATTER = re.compile(r"\w*warning\b|warnings\.warn|\bdeprecat|\[?[WI]\d{4} |Fil
 
 
 def buried(folder: Path, status: Status) -> Status:
-    """The status of a job whose worker died while it was `running`: failed, with the cause and where it goes on."""
+    """The status of a job whose worker died while it was `running`, or before it said so (`queued`): failed, with the
+    cause and where it goes on."""
     code = workers.exit_code(folder)
+    last, told = last_words(folder), "; its last words: "
     if code is not None and code < 0:
         reason = f"the worker was killed by {system.signal_name(-code)}"
         if code == -9:
             reason += " (by hand, or by the system when memory ran out)"
+    elif status.state == "queued":
+        reason, told = "the worker could not start", ": "
     else:
         reason = "the worker ended without a word (killed, out of memory, or the machine restarted)"
-    if last := last_words(folder):
-        reason += f"; its last words: {last}"
+    if last:
+        reason += told + last
     if status.kind == "train":
         reason += f"; it can be resumed from step {status.resume_step or 0}"
     elif status.kind in RESUMABLE:
-        reason += "; it can be resumed, and keeps what it has"
-    return status.model_copy(update={"state": "failed", "reason": reason, "ended": status.heartbeat})
+        reason += "; it can be resumed, and keeps the answers that it has"
+    ended = time.time() if status.state == "queued" else status.heartbeat
+    return status.model_copy(update={"state": "failed", "reason": reason, "ended": ended})
 
 
 def last_words(folder: Path) -> str:

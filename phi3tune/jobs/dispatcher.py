@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from phi3tune import system
 from phi3tune.events import FINAL
 from phi3tune.jobs import workers
-from phi3tune.jobs.death import buried, last_words
+from phi3tune.jobs.death import buried
 from phi3tune.jobs.folder import LANES, LOCK, STATUS, read_status, write_status
 from phi3tune.jobs.views import folders
 from phi3tune.paths import Workspace
@@ -73,11 +72,7 @@ def _bury(folder: Path) -> None:
         return
     try:
         status = read_status(folder)
-        if status.state == "running":
+        if status.state in ("running", "queued"):
             write_status(folder, buried(folder, status))
-        elif status.state == "queued":
-            last = last_words(folder)
-            reason = f"the worker could not start{': ' + last if last else ''}"
-            write_status(folder, status.model_copy(update={"state": "failed", "reason": reason, "ended": time.time()}))
     finally:
         lock.release()
