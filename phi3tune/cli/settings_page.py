@@ -8,13 +8,24 @@ from typing import Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from phi3tune.cli.flags import shown
-from phi3tune.config import Config, DatasetConfig, EvalConfig, ExportConfig, SamplingConfig, TrainConfig, flag, limits
+from phi3tune.config import (
+    Config,
+    DatasetConfig,
+    EvalConfig,
+    ExportConfig,
+    SamplingConfig,
+    ServeConfig,
+    TrainConfig,
+    flag,
+    limits,
+)
 
 SECTIONS: list[tuple[str, type[Config], tuple[str, ...]]] = [
     ("Data: `phi3tune data check`, `train` and `evaluate`", DatasetConfig, ()),
     ("Training: `phi3tune train`", TrainConfig, tuple(DatasetConfig.model_fields)),
     ("Evaluation: `phi3tune evaluate`", EvalConfig, tuple(DatasetConfig.model_fields)),
     ("Export: `phi3tune export`", ExportConfig, ()),
+    ("Endpoint: `phi3tune serve`", ServeConfig, ()),
     ("Answers: `phi3tune chat` and the playground", SamplingConfig, ()),
 ]
 

@@ -19,15 +19,20 @@ from phi3tune.config.base import (
 )
 from phi3tune.config.dataset import DataFormat, DatasetConfig, Part
 from phi3tune.config.evaluate import EvalConfig, Metric
+from phi3tune.config.export import Algorithm, BuildDevice, BuildFormat, ExportConfig, Precision
 from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Module, Optimizer, Scheduler, Tracker, WatchedMetric
+from phi3tune.config.serve import ServeConfig
 from phi3tune.config.train import PRESETS, QUALITY, TrainConfig
-from phi3tune.config.use import DownloadConfig, ExportConfig, Precision, SamplingConfig
+from phi3tune.config.use import DownloadConfig, SamplingConfig
 
 __all__ = [
     "MODULES",
     "PRESETS",
     "QUALITY",
     "TARGET_MODULES",
+    "Algorithm",
+    "BuildDevice",
+    "BuildFormat",
     "Config",
     "DataFormat",
     "DatasetConfig",
@@ -42,6 +47,7 @@ __all__ = [
     "Precision",
     "SamplingConfig",
     "Scheduler",
+    "ServeConfig",
     "Tracker",
     "TrainConfig",
     "WatchedMetric",

@@ -1,48 +1,12 @@
-"""How builds are made, and how answers are drawn."""
+"""How models are fetched, and how answers are drawn."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import model_validator
+from pydantic import field_validator
 
 from phi3tune.config.base import Config, setting
-
-Precision = Literal["int4", "int8", "fp32"]
-
-
-class ExportConfig(Config):
-    """A build of a model in another form."""
-
-    model: str = setting("", "Model to build: a run, a checkpoint, or a Phi-3 folder.", unit="name", group="simple")
-    format: Literal["merged", "onnx", "portable-onnx"] = setting(
-        "onnx",
-        "merged is one folder for transformers, onnx a build for onnxruntime-genai, portable-onnx a plain graph that "
-        "any ONNX runtime reads, which classifiers need.",
-        unit="name",
-        group="simple",
-    )
-    precision: Precision = setting(
-        "int4",
-        "Number format of the ONNX weights; portable-onnx has int8 and fp32, and takes fp32 when none is given.",
-        unit="name",
-        group="simple",
-    )
-    parity_rows: int = setting(
-        32, "Held-out conversations on which the build is compared with the merged model.", unit="rows", ge=1, le=10_000
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _portable_precision(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("format") == "portable-onnx":
-            return {"precision": "fp32", **values}
-        return values
-
-    def conflicts(self) -> list[str]:
-        if self.format == "portable-onnx" and self.precision == "int4":
-            return ["--precision int4 is for --format onnx; portable-onnx takes int8 or fp32"]
-        return []
 
 
 class DownloadConfig(Config):
@@ -74,7 +38,21 @@ class SamplingConfig(Config):
         gt=0.0,
         le=1.0,
     )
+    top_k: int = setting(0, "Draw only from so many of the likeliest tokens; 0 for all.", unit="tokens", ge=0, le=1_000)
+    repetition_penalty: float = setting(
+        1.0,
+        "Above 1, tokens that are in the chat already become less likely (arXiv 1909.05858).",
+        unit="factor",
+        ge=1.0,
+        le=2.0,
+    )
     max_new_tokens: int = setting(256, "Longest answer.", unit="tokens", group="simple", ge=1, le=32_768)
     seed: int = setting(
         0, "Seed of the draw, used above temperature 0.", unit="integer", group="simple", ge=0, le=2**31 - 1
     )
+    stop: list[str] = setting([], "Texts at which the answer ends, the text itself left out.", unit="texts, by comma")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stops(cls, value: Any) -> Any:
+        return [text for text in value.split(",") if text] if isinstance(value, str) else value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from phi3tune.errors import UserError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from phi3tune.chat import Message, Renderer
 
 FinishReason = Literal["stop", "length", "cancelled"]
+GuideKind = Literal["json_schema", "regex", "grammar"]
 Cancelled = Callable[[], bool]
 
 
@@ -31,8 +32,9 @@ class EngineInfo:
     context_length  tokens, prompt and answer together; 0 where an endpoint does not tell
     vocab_size      columns of the logits; 0 where an endpoint does not tell
     size_bytes      weights on disk, adapter included; 0 for an endpoint
-    can             abilities beyond `stream` and `generate`: score, logits, batch, adapters, and messages for an engine
-                    that answers to messages and not to token ids
+    can             abilities beyond `stream` and `generate`: score, logits, batch, adapters, classify, guide
+                    (structured answers), logprobs, and messages for an engine that answers to messages and not to
+                    token ids
     """
 
     name: str
@@ -46,13 +48,39 @@ class EngineInfo:
 
 
 @dataclass(frozen=True)
+class Guide:
+    """A form that an answer must have: a JSON schema as JSON text, a regular expression, or a Lark grammar."""
+
+    kind: GuideKind
+    text: str
+
+
+@dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Temperature 0 always takes the likeliest token."""
+    """How tokens are drawn. Temperature 0 always takes the likeliest token.
+
+    top_k                 draw only from so many of the likeliest tokens; 0 for all
+    repetition_penalty    above 1, tokens of prompt and answer become less likely (arXiv 1909.05858)
+    presence_penalty, frequency_penalty
+                          as OpenAI's: taken off the logits of tokens of the answer, once or for each time
+    logit_bias            added to the logits of these token ids
+    stop                  texts at which the answer ends, the text itself left out
+    logprobs              how many alternatives to tell at each token; None tells no log-probability at all
+    guide                 a form that the answer must have
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    top_k: int = 0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    guide: Guide | None = None
 
 
 @dataclass(frozen=True)
@@ -81,13 +109,26 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """One token of an answer with its log-probability, before temperature and penalties; `top` likeliest first."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class Chunk:
-    """A piece of an answer. Only the last one has a finish reason and usage; its text is what was held back."""
+    """A piece of an answer. Only the last one has a finish reason and usage; its text is what was held back.
+
+    `logprobs` has one entry for each of `token_ids` where they were asked for.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +137,7 @@ class Completion:
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,9 +213,11 @@ def collect(chunks: Iterable[Chunk]) -> Completion:
     """One answer from its chunks."""
     text: list[str] = []
     ids: list[int] = []
+    logprobs: list[TokenLogprob] = []
     for chunk in chunks:
         text.append(chunk.text)
         ids.extend(chunk.token_ids)
+        logprobs.extend(chunk.logprobs)
         if chunk.finish_reason is not None and chunk.usage is not None:
-            return Completion("".join(text), tuple(ids), chunk.finish_reason, chunk.usage)
+            return Completion("".join(text), tuple(ids), chunk.finish_reason, chunk.usage, tuple(logprobs))
     raise RuntimeError("the stream ended without its last chunk")

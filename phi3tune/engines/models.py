@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from phi3tune.config import read_yaml
+from phi3tune.config import BuildFormat, read_yaml
 from phi3tune.engines import address, hub_models
 from phi3tune.engines.folders import Task, check_adapter, folder_kind, read_json, task_of
 from phi3tune.engines.hub_models import HubModel
@@ -111,7 +111,7 @@ def starting_point(ref: ModelRef, workspace: Workspace, *, adapter: bool) -> Mod
     return replace(ref, folder=resolver.whole_weights(ref), adapter=None, origin=None)
 
 
-def buildable(ref: str, form: Literal["merged", "onnx", "portable-onnx"], workspace: Workspace) -> ModelRef:
+def buildable(ref: str, form: BuildFormat, workspace: Workspace) -> ModelRef:
     """The model that an export starts from. Raises `UserError` when it cannot be built in that form."""
     found = resolve(ref, workspace)
     base = found.base
@@ -119,7 +119,7 @@ def buildable(ref: str, form: Literal["merged", "onnx", "portable-onnx"], worksp
         raise UserError(f"{ref} is an ONNX build already; give the run or the folder it was made from")
     if form == "merged" and found.adapter is None and found.run is None:
         raise UserError(f"{ref} has no adapter to merge; its folder {base} is what a merge would give")
-    if form == "onnx" and found.task == "classification":
+    if form in ("onnx", "onnx-adapter") and found.task == "classification":
         raise UserError(f"{ref} is a classifier, which onnxruntime-genai cannot run; use --format portable-onnx")
     return found
 
