@@ -9,8 +9,11 @@ Import levels: a module imports from its own level's listed order or from below,
     L3  doctor store about admission jobs worker
                                                what is missing; the queue; words on a run; checks; start, watch, stop;
                                                what runs L2
-        < archive compare_runs iterate sweeps  runs as files, side by side, as a beginning, in numbers
-    L4  api ui                                 from Python; the page
+        < archive builds compare_runs iterate sweeps conversations feedback votes
+                                               runs as files, their builds, side by side, as a beginning, in numbers;
+                                               chats as files, as training rows, and which answers people prefer
+        < conformance guardrails keys monitor  of an endpoint: is it right, what may pass, who may ask, how it goes
+    L4  api server ui                          from Python; over HTTP; the page
     L5  cli __main__                           the command line
 """
 
