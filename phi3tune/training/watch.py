@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.best = Best(config, earlier)
         self.ended_early = bool(processes.agreed(self.best.exhausted)[0])
         self.stopped = False
+        self._sealer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
+        self._sealing: tuple[CheckpointSaved, Future[None]] | None = None
 
     @property
     def best_step(self) -> int | None:
@@ -77,6 +80,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     ) -> TrainerControl:
         step, last = state.global_step, state.global_step >= state.max_steps
         self._time_step()
+        if self._sealing is not None and self._sealing[1].done():
+            self._sealed()
         self.stopped = bool(processes.agreed(not last and self._history.stop_requested())[0])
         evaluate = bool(self._held_out) and (last or step % self._intervals.evaluate == 0)
         save = last or self.stopped or step % self._intervals.save == 0
@@ -102,10 +107,28 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if not processes.leads():
             return
-        write_manifest(self._run_dir / checkpoints.FOLDER / f"checkpoint-{state.global_step}")
-        self._history.emit(CheckpointSaved(step=state.global_step, best=state.global_step == self.best.step))
-        checkpoints.rotate(self._run_dir, self._config.keep_checkpoints, self.best_step)
+        self._sealed()
+        folder = self._run_dir / checkpoints.FOLDER / f"checkpoint-{state.global_step}"
+        # Hashed and synced beside the next steps: on a slow disk it takes as long as several of them.
+        saved = CheckpointSaved(step=state.global_step, best=state.global_step == self.best.step)
+        self._sealing = saved, self._sealer.submit(write_manifest, folder)
         self._since = time.monotonic()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._sealed()
+        self._sealer.shutdown()
+
+    def _sealed(self) -> None:
+        """Wait until the last checkpoint counts, tell of it, and remove those that it replaces."""
+        if self._sealing is None:
+            return
+        saved, writing = self._sealing
+        writing.result()
+        self._sealing = None
+        self._history.emit(saved)
+        checkpoints.rotate(self._run_dir, self._config.keep_checkpoints, self.best_step)
 
     def _time_step(self) -> None:
         """Seconds of training only: evaluating and saving do not count."""

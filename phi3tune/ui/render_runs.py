@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from phi3tune import jobs
+from phi3tune.config import TrainConfig
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 from phi3tune.ui import live, render_jobs
@@ -22,6 +26,8 @@ def runs(found: Sequence[JobView]) -> str:
     columns = [
         Column("Run", html=True),
         Column("Status"),
+        Column("Base"),
+        Column("Data"),
         Column("Project"),
         Column("Tags"),
         Column("Steps", numeric=True),
@@ -34,6 +40,7 @@ def runs(found: Sequence[JobView]) -> str:
         [
             _name(job),
             render_jobs.doing(job),
+            *_origin(job.folder, job.created),
             job.project or "",
             ", ".join(job.tags),
             f"{job.step:,} of {job.steps:,}" if job.steps else "–",
@@ -45,6 +52,13 @@ def runs(found: Sequence[JobView]) -> str:
         for job in sorted(found, key=lambda job: (-job.created, job.id))
     ]
     return table(columns, rows)
+
+
+@lru_cache(maxsize=1024)
+def _origin(run: Path, created: float) -> tuple[str, str]:
+    """What a run was tuned from, and on what. Another run of the same name was created at another time."""
+    config = jobs.read_config(run)
+    return (config.model, Path(config.dataset).name) if isinstance(config, TrainConfig) else ("", "")
 
 
 def _name(job: JobView) -> str:
