@@ -16,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
-# Quick tests side by side, then those that keep both cores busy by themselves.
+# Most tests side by side, then those that keep both cores busy by themselves.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
-	$(BIN)/python -m pytest -m "slow or browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not browser"
+	$(BIN)/python -m pytest -m "alone or browser"
 
 faults: $(VENV)/.dev
 	PHI3TUNE_FAULTS=full $(BIN)/python -m pytest tests/faults

@@ -9,9 +9,10 @@ Import levels: a module imports from its own level's listed order or from below,
     L3  doctor store about admission jobs worker
                                                what is missing; the queue; words on a run; checks; start, watch, stop;
                                                what runs L2
-        < archive builds compare_runs iterate sweeps conversations feedback votes
+        < archive builds compare_runs iterate sweeps conversations feedback presets votes
                                                runs as files, their builds, side by side, as a beginning, in numbers;
-                                               chats as files, as training rows, and which answers people prefer
+                                               chats as files, as training rows, their settings by name, and which
+                                               answers people prefer
         < conformance guardrails keys monitor  of an endpoint: is it right, what may pass, who may ask, how it goes
     L4  api server ui                          from Python; over HTTP; the page
     L5  cli __main__                           the command line

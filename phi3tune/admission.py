@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3tune.config import Config, DatasetConfig, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DatasetConfig, DownloadConfig, EvalConfig, ExportConfig, PromptsConfig, TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 
@@ -69,6 +69,15 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
             raise UserError(access.problems[0])
         named = config.model_copy(update={"model": access.hub_id, "revision": access.revision})
         return Admission(named, workspace.downloads, None, access.hub_id)
+    if isinstance(config, PromptsConfig):
+        from phi3tune.evaluation import prompts
+
+        prompts.read(Path(config.prompts))
+        refs = [models.resolve(model, workspace) for model in config.models]
+        changed_prompts = config.model_copy(
+            update={"models": [ref.ref for ref in refs], "prompts": _absolute(config.prompts)}
+        )
+        return Admission(changed_prompts, workspace.evals, None, "prompts")
     raise TypeError(f"there is no job for {type(config).__name__}")
 
 

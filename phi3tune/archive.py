@@ -32,7 +32,7 @@ from phi3tune.engines.folders import read_json
 from phi3tune.errors import UserError
 from phi3tune.events import FINAL
 from phi3tune.jobs.folder import Job
-from phi3tune.paths import Workspace, check_name, file_hash, manifest_problem, write_json, write_text
+from phi3tune.paths import Workspace, check_name, file_hash, manifest_problem, new_file, write_json, write_text
 
 INDEX = "archive.json"
 SCHEMA = 1
@@ -60,31 +60,17 @@ def export_run(name: str, workspace: Workspace, out: Path) -> Path:
     weights = next((part for part in WEIGHTS if (folder / part).is_dir()), None)
     if job.active or weights is None:
         raise UserError(f"run {name} is {job.state} and has no result to export; wait for it, or resume it")
-    if out.exists():
-        raise UserError(f"{out} exists already; choose another file")
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     left_out = next(part for part in WEIGHTS if part != weights)
     chosen = {n: p for n, p in found.items() if _ACCEPTED.fullmatch(n) and not n.startswith(f"{left_out}/")}
     need = sum(path.stat().st_size for path in chosen.values())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if (free := system.disk_free(out.parent)) < need:
-        raise UserError(
-            f"the disk of {out} has {free / 1e6:,.0f} MB free, the archive needs up to {need / 1e6:,.0f} MB"
-        )
-    temporary = out.with_name(f".{out.name}.tmp-{uuid.uuid4().hex[:8]}")
-    try:
-        with zipfile.ZipFile(temporary, "x") as archive:
-            for entry, path in chosen.items():
-                # Weights are noise to a packer.
-                packed = zipfile.ZIP_STORED if path.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
-                archive.write(path, entry, packed)
-            files = {n: {"bytes": p.stat().st_size, "sha256": file_hash(p)} for n, p in chosen.items()}
-            archive.writestr(INDEX, json.dumps({"schema": SCHEMA, "run": name, "files": files}, indent=1))
-        system.fsync_path(temporary)
-        temporary.rename(out)
-        system.fsync_path(out.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(out, need=need) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        for entry, path in chosen.items():
+            # Weights are noise to a packer.
+            packed = zipfile.ZIP_STORED if path.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
+            archive.write(path, entry, packed)
+        files = {n: {"bytes": p.stat().st_size, "sha256": file_hash(p)} for n, p in chosen.items()}
+        archive.writestr(INDEX, json.dumps({"schema": SCHEMA, "run": name, "files": files}, indent=1))
     return out
 
 

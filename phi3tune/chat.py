@@ -165,6 +165,13 @@ class Renderer:
             counted.append(_merged(runs))
         return counted
 
+    def first_message(self, prompt: Sequence[int]) -> int:
+        """Tokens of a rendered chat up to and with the end of its first user message; 0 where there is none."""
+        try:
+            return prompt.index(self._end, prompt.index(self._tag["user"])) + 1
+        except ValueError:
+            return 0
+
     def encode(self, text: str) -> list[int]:
         """Ids of a message's content, stripped; never the id of a special or added token."""
         return self._encode(clean(text))

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phi3tune import system
 from phi3tune.errors import UserError
 from phi3tune.system import fsync_path
 
@@ -177,17 +179,18 @@ def claim_folder(parent: Path, wanted: str | None, base: str, files: Mapping[str
 
 
 @contextmanager
-def new_folder(final: Path) -> Iterator[Path]:
+def new_folder(final: Path, hashes: Mapping[str, str] | None = None) -> Iterator[Path]:
     """Yield an empty sibling of `final`; on success hash, sync and rename it there.
 
-    An older `final` is replaced only after the new one is complete. On an error, nothing is left.
+    An older `final` is replaced only after the new one is complete. On an error, nothing is left. `hashes` are those
+    of `write_manifest`, which may be filled while the folder is.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:6]}")
     temporary.mkdir()
     try:
         yield temporary
-        write_manifest(temporary)
+        write_manifest(temporary, hashes)
         if final.exists():
             old = final.with_name(f".{final.name}{_REPLACED}{uuid.uuid4().hex[:6]}")
             final.rename(old)
@@ -198,6 +201,37 @@ def new_folder(final: Path) -> Iterator[Path]:
         fsync_path(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_file(final: Path, *, need: int) -> Iterator[Path]:
+    """Yield the path of a temporary sibling of `final` to write; on success sync and rename it there.
+
+    Raises `UserError` when `final` exists, or its disk has less than `need` bytes free.
+    """
+    if final.exists():
+        raise UserError(f"{final} exists already; choose another file")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if (free := system.disk_free(final.parent)) < need:
+        raise UserError(
+            f"the disk of {final} has {free / 1e6:,.0f} MB free, the archive needs up to {need / 1e6:,.0f} MB"
+        )
+    temporary = final.with_name(f".{final.name}{_TEMPORARY}{uuid.uuid4().hex[:8]}")
+    try:
+        yield temporary
+        fsync_path(temporary)
+        temporary.rename(final)
+        fsync_path(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def discard(path: Path, name: str, workspace: Workspace) -> Path:
+    """Move a file or folder to the trash, under its name and the time; returns its place there."""
+    workspace.trash.mkdir(parents=True, exist_ok=True)
+    place = workspace.trash / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000:06d}"
+    shutil.move(path, place)
+    return place
 
 
 def sweep_temporary(folder: Path) -> None:
@@ -225,12 +259,17 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path) -> None:
-    """Write `manifest.json`, last, with size and sha256 of every file below `folder`."""
+def write_manifest(folder: Path, hashes: Mapping[str, str] | None = None) -> None:
+    """Write `manifest.json`, last, with size and sha256 of every file below `folder`.
+
+    `hashes` are the sha256 of files that were hashed as they were written, by their path in the folder.
+    """
+    known = hashes or {}
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
         fsync_path(path)
-        files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": known.get(name) or file_hash(path)}
     write_json(folder / MANIFEST, {"schema": MANIFEST_SCHEMA, "files": files})
     fsync_path(folder)
 

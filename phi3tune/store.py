@@ -1,4 +1,4 @@
-"""The database of a workspace: the order of the queue. Losing it loses no run."""
+"""The database of a workspace: the order of the queue, and the hashes of API keys. Losing it loses no run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ CREATE TABLE IF NOT EXISTS queue (
     lane TEXT NOT NULL,
     pid INTEGER,
     started REAL
+)
+"""
+_KEYS_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    name TEXT PRIMARY KEY,
+    hash BLOB NOT NULL,
+    created REAL NOT NULL,
+    revoked REAL
 )
 """
 
@@ -104,15 +112,30 @@ def queue(database: Path, root: Path) -> Iterator[Queue]:
 
 @contextmanager
 def _queue(database: Path, root: Path) -> Iterator[Queue]:
+    with transaction(database, _SCHEMA) as connection:
+        yield Queue(connection, root)
+
+
+@contextmanager
+def keys(database: Path) -> Iterator[sqlite3.Connection]:
+    """The table `keys`, in a transaction: name, sha256 of the key, times in seconds since 1970."""
+    with transaction(database, _KEYS_SCHEMA) as connection:
+        yield connection
+
+
+@contextmanager
+def transaction(database: Path, schema: str) -> Iterator[sqlite3.Connection]:
+    """The workspace's database with the tables of `schema`, locked for writing until the block ends; kept unless it
+    raises."""
     database.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(database, timeout=30, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(_SCHEMA)
+        connection.execute(schema)
         connection.execute("BEGIN IMMEDIATE")
         try:
-            yield Queue(connection, root)
+            yield connection
         except BaseException:
             connection.execute("ROLLBACK")
             raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,6 +107,38 @@ def process_started(pid: int, *, near: float) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - near) < 60.0)
     except psutil.Error:
         return False
+
+
+def peak_memory() -> int:
+    """Largest number of resident bytes that this process has had."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    status = Path("/proc/self/status")
+    # Unlike Linux's ru_maxrss, it does not begin with the peak of whoever started this process.
+    if status.is_file() and (found := re.search(r"VmHWM:\s+([0-9]+) kB", status.read_text())):
+        return int(found[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+
+
+def processes_reading(folder: Path) -> list[int]:
+    """Processes of this user that have a file below `folder` open or mapped, as far as the system tells."""
+    import psutil
+
+    begin, found = str(folder.resolve()) + os.sep, []
+    for process in psutil.process_iter():
+        try:
+            paths = {file.path for file in process.open_files()}
+            if hasattr(process, "memory_maps"):
+                paths |= {mapped.path for mapped in process.memory_maps()}
+        except (psutil.Error, OSError):
+            continue
+        if any(path.startswith(begin) for path in paths):
+            found.append(process.pid)
+    return found
 
 
 def gpu_visible() -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3tune import jobs, system
-from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, PromptsConfig, TrainConfig
 from phi3tune.errors import UserError
 from phi3tune.events import (
     FINAL,
@@ -136,6 +136,10 @@ def _work(config: Config, folder: Path, workspace: Workspace, reporter: FolderRe
 
         fetched = hub_models.fetch(config.model, config.revision, reporter)
         return {"status": "stopped"} if fetched is None else {"model": config.model, "path": str(fetched)}
+    if isinstance(config, PromptsConfig):
+        from phi3tune.evaluation import prompts
+
+        return prompts.answer(config, folder / prompts.ANSWERS, workspace, reporter)
     raise TypeError(f"no work for {type(config).__name__}")
 
 

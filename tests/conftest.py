@@ -16,6 +16,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from phi3tune.paths import NANO, Workspace
 from tests.fakes import tiny_phi3
+from tests.path import labels
+from tests.path.command import Scored, call
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -49,6 +51,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def nano() -> Path:
     return NANO
+
+
+@pytest.fixture(scope="session")
+def topics(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    """A short run on three labels, and the report of it beside phi3-nano on 500 held-out rows."""
+    home, run = tmp_path_factory.mktemp("topics"), "topics"
+    folder = labels.write(home / "data" / run, train=160, test=500)
+    trained = call(home, "train", "--dataset", str(folder), "--name", run, "--epochs", "2", "--json")
+    assert trained.code == 0, trained.errors
+    answer = call(home, "evaluate", "phi3-nano", run, "--dataset", str(folder), "--max-new-tokens", "8", "--json")
+    assert answer.code == 0, answer.errors
+    return Scored(home, run, answer.json)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
-"""A Hugging Face Hub on this machine: what huggingface_hub 2.4 asks for datasets and models, and faults on request."""
+"""A Hugging Face Hub on this machine: what huggingface_hub 2.4 asks for and sends, and faults on request."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -46,12 +47,13 @@ class Repo:
 
 
 class FakeHub:
-    """`repos` by id. `requests` holds (method, path, Range header) in the order they came."""
+    """`repos` by id; `large` the files that were pushed, by sha256. `requests` holds (method, path, Range header)."""
 
     def __init__(self, endpoint: str, repos: dict[str, Repo]) -> None:
         self.endpoint = endpoint
         self.repos = repos
         self.requests: list[tuple[str, str, str | None]] = []
+        self.large: dict[str, bytes] = {}
 
     def downloads(self) -> list[str]:
         """Paths of the files that were asked for, without the look-ups before."""
@@ -76,6 +78,48 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        self._write()
+
+    def do_PUT(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        """What a push sends: the repository is made, large files go to their store, and one commit names them all."""
+        hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
+        path = unquote(urlsplit(self.path).path)
+        hub.requests.append((self.command, path, None))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            self._create(hub, json.loads(body))
+        elif found := re.fullmatch(r"/lfs/([0-9a-f]{64})", path):
+            hub.large[found[1]] = body
+            self._send(200 if hashlib.sha256(body).hexdigest() == found[1] else 422, b"", "text/plain")
+        elif found := re.fullmatch(r"/(?:api/models/)?([^/]+/[^/]+?)(?:\.git)?/(preupload|info|commit)/.*", path):
+            name, what = found.groups()
+            repo = self._repo(hub, "models", name, "main")
+            if repo is not None and self.headers.get("Authorization") != f"Bearer {repo.token}":
+                self._error(403, "", "You have no right to write here")
+            elif repo is not None:
+                answer = {"preupload": _modes, "info": _batch, "commit": _committed}[what]
+                self._json(answer(hub, repo, body))
+        else:
+            self._error(404, "", "no such page")
+
+    def _create(self, hub: FakeHub, wanted: dict[str, Any]) -> None:
+        name = f"{wanted['organization']}/{wanted['name']}"
+        if self.headers.get("Authorization") != "Bearer hf_right":
+            self._error(401, "", "Invalid credentials")
+        elif name in hub.repos:
+            told = {"error": "You already created this model repo", "url": f"{hub.endpoint}/{name}"}
+            self._send(409, json.dumps(told).encode(), "application/json")
+        else:
+            private = wanted.get("visibility") == "private"
+            hub.repos[name] = Repo({}, "models", access="private" if private else "open")
+            self._json({"url": f"{hub.endpoint}/{name}"})
 
     def _answer(self) -> None:
         hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
@@ -136,13 +180,43 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(data[:until])
         if until is not None:
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def _modes(hub: FakeHub, repo: Repo, body: bytes) -> dict[str, Any]:
+    """Which files are large."""
+    files = json.loads(body)["files"]
+    modes = [(file["path"], "lfs" if file["size"] >= LARGE else "regular") for file in files]
+    return {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes]}
+
+
+def _batch(hub: FakeHub, repo: Repo, body: bytes) -> dict[str, Any]:
+    """Where each large file goes; none for what is there already."""
+    found = []
+    for wanted in json.loads(body)["objects"]:
+        place = {} if wanted["oid"] in hub.large else {"upload": {"href": f"{hub.endpoint}/lfs/{wanted['oid']}"}}
+        found.append({**wanted, **({"actions": place} if place else {})})
+    return {"transfer": "basic", "objects": found}
+
+
+def _committed(hub: FakeHub, repo: Repo, body: bytes) -> dict[str, Any]:
+    """All files of a commit at once."""
+    for line in body.decode().splitlines():
+        entry = json.loads(line)
+        value = entry["value"]
+        if entry["key"] == "file":
+            repo.files[value["path"]] = base64.b64decode(value["content"])
+        elif entry["key"] == "lfsFile":
+            repo.files[value["path"]] = hub.large[value["oid"]]
+    name = next(name for name, known in hub.repos.items() if known is repo)
+    url = f"{hub.endpoint}/{name}/commit/{repo.commit}"
+    return {"commitUrl": url, "commitOid": repo.commit, "success": True}
 
 
 def _etag(data: bytes) -> str:

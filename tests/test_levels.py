@@ -21,7 +21,7 @@ ORDER = [
     ["evaluation"],
     ["training", "export"],
     ["doctor", "store", "about", "admission", "jobs", "worker"],
-    ["archive", "builds", "compare_runs", "conversations", "feedback", "iterate", "sweeps", "votes"],
+    ["archive", "builds", "compare_runs", "conversations", "feedback", "iterate", "presets", "sweeps", "votes"],
     ["conformance", "guardrails", "keys", "monitor"],
     ["api", "server", "ui"],
     ["cli", "__main__"],

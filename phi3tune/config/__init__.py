@@ -23,7 +23,7 @@ from phi3tune.config.export import Algorithm, BuildDevice, BuildFormat, ExportCo
 from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Module, Optimizer, Scheduler, Tracker, WatchedMetric
 from phi3tune.config.serve import ServeConfig
 from phi3tune.config.train import PRESETS, QUALITY, TrainConfig
-from phi3tune.config.use import DownloadConfig, SamplingConfig
+from phi3tune.config.use import DownloadConfig, PromptsConfig, SamplingConfig
 
 __all__ = [
     "MODULES",
@@ -45,6 +45,7 @@ __all__ = [
     "Optimizer",
     "Part",
     "Precision",
+    "PromptsConfig",
     "SamplingConfig",
     "Scheduler",
     "ServeConfig",

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from phi3tune.config.base import Config, setting
+from phi3tune.config.base import Config, names_from_text, setting
 
 
 class DownloadConfig(Config):
@@ -56,3 +56,27 @@ class SamplingConfig(Config):
     @classmethod
     def _stops(cls, value: Any) -> Any:
         return [text for text in value.split(",") if text] if isinstance(value, str) else value
+
+
+class PromptsConfig(SamplingConfig):
+    """Many prompts from a file, answered by one or more models with nobody watching."""
+
+    prompts: str = setting(
+        "",
+        "File of prompts: .txt with one on each line, .jsonl with prompt or messages, or .csv with a prompt column.",
+        unit="path",
+        group="simple",
+    )
+    models: list[str] = setting(
+        ["phi3-nano"],
+        "Models that answer: phi3-nano, runs, checkpoints, builds, folders, or an endpoint (http://host/v1#model).",
+        unit="names",
+        group="simple",
+        min_length=1,
+        max_length=8,
+    )
+    key_variable: str = setting(
+        "OPENAI_API_KEY", "Environment variable with the key of endpoints; a key is never stored.", unit="name"
+    )
+
+    _models = field_validator("models", mode="before")(names_from_text)

@@ -1,4 +1,4 @@
-"""New versions of a dataset: repaired, and without the rows that somebody does not want."""
+"""New versions of a dataset: repaired, without the rows that somebody does not want, and with rows of their own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phi3tune.chat import Message
 from phi3tune.config import DatasetConfig
 from phi3tune.data.conversation import Conversation
 from phi3tune.data.division import FilePart
@@ -41,10 +42,13 @@ def new_version(
     *,
     repair: bool = False,
     drop: Mapping[str, Collection[tuple[str, int]]] | None = None,
+    add: Sequence[Sequence[Message]] = (),
+    more: Mapping[str, Any] | None = None,
 ) -> Version:
     """Write a dataset's rows, repaired with `repair` and without those of `drop`, as a new stored dataset.
 
-    `drop` names rows as (file, row) under the code of the finding that speaks against them. The rows are in the
+    `drop` names rows as (file, row) under the code of the finding that speaks against them, `add` are chats that
+    follow the rows to train on, and `more` is kept in the version's record. The rows are in the
     messages format, or one `text` for plain text; every change is listed in `changes.jsonl`. The version is
     complete or absent, and the dataset it comes from stays as it is.
     Raises `UserError` when nothing would change or be left, `DataError` for errors that are not mended.
@@ -57,7 +61,7 @@ def new_version(
     numbers = [each.version for each in list_datasets(workspace) if each.root == root]
     version_id = f"{slug(name.split('.')[0])}-{uuid.uuid4().hex[:8]}"
     with new_folder(workspace.datasets / version_id) as folder:
-        files, rows, changes = _write(folder, source, repair, drop or {})
+        files, rows, changes = _write(folder, source, repair, drop or {}, add)
         if source.log.error_count:
             raise DataError(source.log.errors, source.log.error_count, config.dataset)
         if not changes:
@@ -77,6 +81,7 @@ def new_version(
             "root": root,
             "version": 1 + max(numbers, default=1),
             "source_sha256": source.sha256,
+            **(more or {}),
         }
         write_json(folder / INFO, record)
     path = workspace.datasets / version_id / record["file"]
@@ -84,7 +89,11 @@ def new_version(
 
 
 def _write(
-    folder: Path, source: Source, repair: bool, drop: Mapping[str, Collection[tuple[str, int]]]
+    folder: Path,
+    source: Source,
+    repair: bool,
+    drop: Mapping[str, Collection[tuple[str, int]]],
+    add: Sequence[Sequence[Message]],
 ) -> tuple[dict[FilePart, Path], dict[FilePart, int], list[Change]]:
     """The files written and the rows in each, with all changes in the order of the rows."""
     unwanted = {place: code for code, places in drop.items() for place in places}
@@ -105,10 +114,16 @@ def _write(
                 continue
             streams[parts[part]].write(json.dumps(_as_row(conversation), ensure_ascii=False) + "\n")
             rows[parts[part]] += 1
+        first = next(iter(files))  # what is trained on comes first
+        added = [
+            Change("added", files[first].name, rows[first] + place, None, "row added") for place in range(len(add))
+        ]
+        streams[first].writelines(json.dumps({"messages": list(chat)}, ensure_ascii=False) + "\n" for chat in add)
+        rows[first] += len(add)
     order = {name: number for number, name in enumerate(source.names.values())}
     changes = source.changes + dropped
     changes.sort(key=lambda change: (order.get(change.file, 0), -1 if change.row is None else change.row))
-    return files, rows, changes
+    return files, rows, changes + added
 
 
 def _as_row(conversation: Conversation) -> dict[str, Any]:

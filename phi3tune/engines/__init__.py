@@ -27,6 +27,7 @@ def open_engine(ref: ModelRef, *, threads: int | None = None, key_variable: str 
 
         return open_classifier(ref, threads=threads)
     verify(ref)
+    adapters = {} if ref.adapter is None else {ref.ref: ref.adapter}
     if ref.kind == "onnxruntime":
         from phi3tune.engines.portable import PortableEngine
 
@@ -34,9 +35,9 @@ def open_engine(ref: ModelRef, *, threads: int | None = None, key_variable: str 
     if ref.kind == "onnxruntime-genai":
         from phi3tune.engines.genai import GenaiEngine
 
-        return GenaiEngine(ref.base, name=ref.label, threads=threads)
+        build = GenaiEngine(ref.base, adapters, name=ref.label, threads=threads)
+        return build if ref.adapter is None else build.with_adapter(ref.ref, label=ref.label)
     from phi3tune.engines.torch_engine import TorchEngine
 
-    adapters = {} if ref.adapter is None else {ref.ref: ref.adapter}
     engine = TorchEngine(ref.base, adapters, name=ref.label, threads=threads)
     return engine if ref.adapter is None else engine.with_adapter(ref.ref, label=ref.label)

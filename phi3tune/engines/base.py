@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from phi3tune.chat import Message, Renderer
+    from phi3tune.config import SamplingConfig
 
 FinishReason = Literal["stop", "length", "cancelled"]
 GuideKind = Literal["json_schema", "regex", "grammar"]
@@ -181,6 +182,19 @@ def chat_request(engine: Engine, messages: Sequence[Message], sampling: Sampling
     if "messages" in engine.info.can:
         return Request((), sampling, messages)
     return Request(engine.renderer.prompt(messages), sampling)
+
+
+def sampling_of(config: SamplingConfig) -> Sampling:
+    """The settings of a form or of flags, as an engine takes them."""
+    return Sampling(
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        seed=config.seed,
+        top_k=config.top_k,
+        repetition_penalty=config.repetition_penalty,
+        stop=tuple(config.stop),
+    )
 
 
 def never() -> bool:

@@ -1,36 +1,43 @@
-"""`python -m phi3tune.engines.child ADDRESS`: one loaded model, answering its pool one request at a time.
+"""`python -m phi3tune.engines.child ADDRESS`: one loaded model, answering several requests of its pool in turn.
 
 What goes over the connection, as tuples:
     pool to child    ("open", 0, ref), then ("stream", id, ref, request), ("classify", id, ref, inputs),
-                     ("info", id, ref), ("cancel", id)
+                     ("info", id, ref), ("cancel", id), ("run", 0)
     child to pool    ("ready", 0, info of the base), then ("chunk", id, chunk), ("labels", id, classifications),
-                     ("info", id, info) or ("error", id, whether it is the user's mistake, text)
+                     ("info", id, info) or ("error", id, whether it is the user's mistake, text), ("paused", 0)
+On a CPU it decodes only after "run", for a slice of time or until nothing is left to do, and then says "paused".
 The child ends when the other side is gone.
 """
 
 from __future__ import annotations
 
 import os
+import queue
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3tune.engines import open_engine
-from phi3tune.engines.base import Engine, EngineInfo, Request
+from phi3tune.engines.base import Chunk, Engine, EngineInfo, Request, TokenLogprob, Usage
 from phi3tune.engines.models import ModelRef, verify_folder
 from phi3tune.errors import UserError
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
     from phi3tune.engines.classifier import Classification
-    from phi3tune.engines.torch_engine import TorchEngine
 
 KEY = "PHI3TUNE_ENGINE_KEY"
-_ADAPTERS = 8  # kept beside the base; the one attached first goes first
+SLOTS = 8  # answers under way at a time; more wait
+SLICE = 0.2  # seconds of decoding before another process has its turn
+_TOGETHER = 0.02  # seconds: tokens that come faster are sent together
+_ADAPTERS = SLOTS  # kept beside the base; the one attached first, and not in use, goes first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,25 +60,167 @@ def _serve(connection: Connection) -> None:
         connection.send(_error(0, error))
         return
     connection.send(("ready", 0, model.base))
-    while True:
-        verb, number, *rest = connection.recv()
-        if verb == "cancel":  # of a request that had ended already
-            continue
+    _Server(connection, model).serve()
+
+
+class _Job:
+    """An answer under way, a token for each step; tokens wait here for a moment to be sent together."""
+
+    def __init__(self, number: int, ref: ModelRef, steps: Iterator[Chunk | None]) -> None:
+        self.number, self.ref = number, ref
+        self._steps = steps
+        self._texts: list[str] = []
+        self._ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._sent = 0.0
+
+    def step(self) -> Chunk | None:
+        """Work on it a little; what is to be sent by now."""
+        chunk = next(self._steps)
+        if chunk is None:
+            return None
+        self._texts.append(chunk.text)
+        self._ids.extend(chunk.token_ids)
+        self._logprobs.extend(chunk.logprobs)
+        if chunk.finish_reason is not None:
+            next(self._steps, None)  # lets go of what it held
+            rest = self.rest() or chunk
+            return replace(rest, finish_reason=chunk.finish_reason, usage=chunk.usage)
+        return self.rest() if time.monotonic() - self._sent >= _TOGETHER else None
+
+    def rest(self) -> Chunk | None:
+        """What was not sent yet."""
+        if not self._ids and not any(self._texts):
+            return None
+        chunk = Chunk("".join(self._texts), tuple(self._ids), logprobs=tuple(self._logprobs))
+        self._texts, self._ids, self._logprobs = [], [], []
+        self._sent = time.monotonic()
+        return chunk
+
+
+class _Server:
+    """Answers what the pool asks; every answer under way goes on by one token in turn."""
+
+    def __init__(self, connection: Connection, model: _Model) -> None:
+        self._connection, self._model = connection, model
+        self._said: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Any, ...]] = deque()
+        self._jobs: deque[_Job] = deque()
+        self._cancelled: set[int] = set()
+        self._shares = model.base.device == "cpu"
+        self._runs = not self._shares
+
+    def serve(self) -> None:
+        """Until the pool is gone."""
+        threading.Thread(target=self._listen, daemon=True, name="pool").start()
+        while True:
+            self._hear(wait=not (self._runs and (self._jobs or self._waiting)))
+            if self._runs:
+                self._slice()
+            if self._shares and self._runs:
+                self._runs = False
+                self._connection.send(("paused", 0))
+
+    def _listen(self) -> None:
         try:
-            if verb == "info":
-                connection.send(("info", number, model.info(*rest)))
-            elif verb == "classify":
-                connection.send(("labels", number, model.classify(*rest)))
+            while True:
+                self._said.put(self._connection.recv())
+        except (EOFError, OSError):
+            self._said.put(None)
+
+    def _hear(self, *, wait: bool = False) -> None:
+        """Take in what the pool has said; `wait` for it if it has said nothing."""
+        while wait or not self._said.empty():
+            message = self._said.get()
+            if message is None:
+                raise EOFError
+            verb, number, *rest = message
+            wait = False
+            if verb == "run":
+                self._runs = True
+            elif verb == "cancel":
+                self._cancel(number)
+            elif verb == "info":
+                self._answer(number, "info", self._model.info, *rest)
             else:
-                model.stream(connection, number, *rest)
-        except (EOFError, ConnectionError):
+                self._waiting.append(message)
+
+    def _cancel(self, number: int) -> None:
+        for message in self._waiting:
+            if message[1] == number:
+                self._waiting.remove(message)
+                request = message[3]
+                nothing = Usage(len(request.prompt_ids) if isinstance(request, Request) else 0, 0, 0, 0.0, 0.0)
+                self._connection.send(("chunk", number, Chunk("", (), "cancelled", nothing)))
+                return
+        if any(job.number == number for job in self._jobs):
+            self._cancelled.add(number)
+
+    def _slice(self) -> None:
+        """Work until the slice is over or nothing is left to do."""
+        until = time.monotonic() + SLICE
+        while (self._jobs or self._waiting) and time.monotonic() < until:
+            if self._waiting and self._begin():
+                job = self._jobs[-1]
+            elif self._jobs:
+                job = self._jobs[0]
+                self._jobs.rotate(-1)
+            else:
+                continue
+            self._step(job)
+            self._hear()
+        for job in self._jobs:
+            self._send(job, job.rest())
+
+    def _begin(self) -> bool:
+        """Take on the request that waits longest, if there is room; whether it became a job."""
+        verb, number, ref, what = self._waiting[0]
+        if verb == "classify":
+            self._waiting.popleft()
+            self._answer(number, "labels", self._model.classify, ref, what)
+            return False
+        if self._jobs and (len(self._jobs) >= SLOTS or not self._model.room(ref, what)):
+            return False
+        self._waiting.popleft()
+        try:
+            in_use = {job.ref.adapter for job in self._jobs}
+            steps = self._model.steps(ref, what, lambda: number in self._cancelled, in_use)
+        except Exception as error:
+            self._connection.send(_error(number, error))
+            return False
+        self._jobs.append(_Job(number, ref, steps))
+        return True
+
+    def _step(self, job: _Job) -> None:
+        try:
+            chunk = job.step()
+        except Exception as error:
+            self._end(job)
+            self._connection.send(_error(job.number, error))
+            return
+        if chunk is not None and chunk.finish_reason is not None:
+            self._end(job)
+        self._send(job, chunk)
+
+    def _end(self, job: _Job) -> None:
+        self._jobs.remove(job)
+        self._cancelled.discard(job.number)
+
+    def _send(self, job: _Job, chunk: Chunk | None) -> None:
+        if chunk is not None:
+            self._connection.send(("chunk", job.number, chunk))
+
+    def _answer(self, number: int, verb: str, work: Callable[..., Any], *what: Any) -> None:
+        try:
+            self._connection.send((verb, number, work(*what)))
+        except ConnectionError:
             raise
         except Exception as error:
-            connection.send(_error(number, error))
+            self._connection.send(_error(number, error))
 
 
 class _Model:
-    """A build; or a base with the adapters that were asked for."""
+    """A build or a base, with the adapters that were asked for."""
 
     def __init__(self, ref: ModelRef) -> None:
         base = ref
@@ -81,7 +230,7 @@ class _Model:
         self.base: EngineInfo = self._engine.info
 
     def info(self, ref: ModelRef) -> EngineInfo:
-        return self._view(ref).info
+        return self._view(ref, set()).info
 
     def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
         if ref.task != "classification":
@@ -89,38 +238,44 @@ class _Model:
         found: list[Classification] = self._engine.classify(inputs)
         return found
 
-    def stream(self, connection: Connection, number: int, ref: ModelRef, request: Request) -> None:
-        for chunk in self._view(ref).stream(request, _cancelled(connection, number)):
-            connection.send(("chunk", number, chunk))
+    def room(self, ref: ModelRef, request: Request) -> bool:
+        """Whether there is memory for one more answer beside those under way."""
+        kept = getattr(self._engine, "kept", None)
+        wanted = len(request.prompt_ids) + request.sampling.max_new_tokens
+        return kept is None or kept.room(min(wanted, self.base.context_length))
 
-    def _view(self, ref: ModelRef) -> Engine:
-        if ref.kind != "torch" or ref.task == "classification":
-            engine: Engine = self._engine
-            return engine
-        return self._with_adapter(self._engine, ref)
+    def steps(
+        self, ref: ModelRef, request: Request, cancelled: Callable[[], bool], in_use: set[Path | None]
+    ) -> Iterator[Chunk | None]:
+        engine: Any = self._view(ref, in_use)
+        found: Iterator[Chunk | None] = getattr(engine, "steps", engine.stream)(request, cancelled)
+        return found
 
-    def _with_adapter(self, engine: TorchEngine, ref: ModelRef) -> TorchEngine:
+    def _view(self, ref: ModelRef, in_use: set[Path | None]) -> Engine:
+        engine = self._engine
+        if ref.task != "classification" and "adapters" in self.base.can:
+            engine = self._with_adapter(ref, in_use)
+        found: Engine = engine
+        return found
+
+    def _with_adapter(self, ref: ModelRef, in_use: set[Path | None]) -> Any:
+        engine = self._engine
         if ref.adapter is None:
             return engine.with_adapter(None, label=ref.label)
-        name = f"{ref.adapter} {(ref.adapter / 'adapter_model.safetensors').stat().st_mtime_ns}"
+        name = f"{ref.adapter} {_written(ref.adapter)}"
         if name not in engine.adapters:
             verify_folder(ref.adapter, ref.label, ours=ref.run is not None)
-            if len(engine.adapters) == _ADAPTERS:
-                engine.detach(engine.adapters[0])
-            engine.attach(name, Path(ref.adapter))
+            if len(engine.adapters) >= _ADAPTERS:
+                used = {str(path) for path in in_use}
+                spare = [other for other in engine.adapters if other.rpartition(" ")[0] not in used]
+                engine.detach(spare[0])
+            engine.attach(name, ref.adapter)
         return engine.with_adapter(name, label=ref.label)
 
 
-def _cancelled(connection: Connection, number: int) -> Callable[[], bool]:
-    """True once the pool has cancelled request `number`; nothing else is sent to a child that is answering."""
-
-    def asked() -> bool:
-        while connection.poll():
-            if connection.recv()[:2] == ("cancel", number):
-                return True
-        return False
-
-    return asked
+def _written(adapter: Path) -> int:
+    """When an adapter was written, so that one written anew is loaded anew."""
+    return max((path.stat().st_mtime_ns for path in adapter.glob("*adapter*.*")), default=0)
 
 
 def _error(number: int, error: Exception) -> tuple[Any, ...]:

@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 from phi3tune.errors import UserError
 
-FolderKind = Literal["weights", "adapter", "build", "portable"]
+FolderKind = Literal["weights", "adapter", "build", "portable", "build adapter"]
 Task = Literal["chat", "classification"]
 ARCHITECTURE = "Phi3ForCausalLM"
 CLASSIFIER = "Phi3ForSequenceClassification"
 PORTABLE = "export.json"  # what transformers' exporters leave beside model.onnx
 LABELS = "labels.json"
+ONNX_ADAPTER = "adapter.onnx_adapter"
+ADAPTER_BASE = "base.json"  # of an .onnx_adapter: the build that it belongs to
+PARITY = "parity.json"  # of a build: how it compares with the model that it was made from
 _RELATIVES = {
     "phi": "Phi-1 and Phi-2 have another architecture",
     "phi3small": "Phi-3-small has another architecture and tokenizer",
@@ -60,6 +63,9 @@ def folder_kind(folder: Path) -> FolderKind:
     if (folder / PORTABLE).is_file():
         check_portable(folder)
         return "portable"
+    if (folder / ADAPTER_BASE).is_file():
+        _need(folder, ONNX_ADAPTER, "build the folder again")
+        return "build adapter"
     if (folder / "config.json").is_file():
         check_weights(folder)
         return "weights"
@@ -97,6 +103,11 @@ def labels_of(folder: Path) -> tuple[str, ...]:
     if not numbered or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
         raise UserError(f"{folder} does not name the labels of its classifier; train it again, or restore its files")
     return tuple(labels)
+
+
+def fails_parity(folder: Path) -> bool:
+    """Whether the build in `folder` was compared with its model and missed the limits."""
+    return (folder / PARITY).is_file() and read_json(folder / PARITY).get("passed") is not True
 
 
 def check_weights(folder: Path) -> None:

@@ -15,14 +15,24 @@ from typing import Literal
 
 from phi3tune.config import BuildFormat, read_yaml
 from phi3tune.engines import address, hub_models
-from phi3tune.engines.folders import Task, check_adapter, folder_kind, read_json, task_of
+from phi3tune.engines.folders import (
+    ADAPTER_BASE,
+    Task,
+    check_adapter,
+    check_build,
+    fails_parity,
+    folder_kind,
+    read_json,
+    task_of,
+)
 from phi3tune.engines.hub_models import HubModel
 from phi3tune.errors import UserError
-from phi3tune.paths import MANIFEST, NANO, Workspace, check_name, inside, is_run, manifest_problem
+from phi3tune.paths import MANIFEST, NANO, Workspace, check_name, file_hash, inside, is_run, manifest_problem
 
 NANO_NAME = "phi3-nano"
 Kind = Literal["torch", "onnxruntime-genai", "onnxruntime", "remote"]
 MODEL_RECORD = "model.json"  # of a run: what it started from
+FAILING = "fails parity"
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]{1,12}")
 
 
@@ -32,10 +42,11 @@ class ModelRef:
 
     ref      what resolves to it again, in any working directory
     folder   folder with whole weights (kind torch) or with the build (the onnxruntime kinds); None for an endpoint
-    adapter  folder of a LoRA adapter on `folder`, or None
+    adapter  folder of a LoRA adapter on `folder` (an .onnx_adapter on a build), or None
     run      the run that made it, or None
     task     what it does: answer chats, or choose one of its labels
     origin   of an adapter: what resolves to `folder`
+    failing  a build that does not answer like the model it was made from; its label says so, too
     """
 
     ref: str
@@ -46,6 +57,7 @@ class ModelRef:
     run: str | None = None
     task: Task = "chat"
     origin: str | None = None
+    failing: bool = False
 
     @property
     def base(self) -> Path:
@@ -278,10 +290,14 @@ class _Resolver:
     ) -> ModelRef:
         ref, label = ref or str(folder), label or self._label(folder)
         kind = folder_kind(folder)
-        if kind == "build":
-            return ModelRef(ref, label, "onnxruntime-genai", folder, None, run)
-        if kind == "portable":
-            return ModelRef(ref, label, "onnxruntime", folder, None, run, task_of(folder))
+        if kind == "build adapter":
+            return self._build_adapter(folder, ref, label, run)
+        if kind in ("build", "portable"):
+            failing = fails_parity(folder)
+            label = f"{label} ({FAILING})" if failing else label
+            if kind == "build":
+                return ModelRef(ref, label, "onnxruntime-genai", folder, None, run, failing=failing)
+            return ModelRef(ref, label, "onnxruntime", folder, None, run, task_of(folder), failing=failing)
         if kind == "weights":
             return ModelRef(ref, label, "torch", folder, None, run, task_of(folder))
         lora = read_json(folder / "adapter_config.json")
@@ -294,6 +310,19 @@ class _Resolver:
         except UserError as error:
             raise UserError(f"the base of the adapter in {folder} cannot be loaded: {error}") from None
         return ModelRef(ref, label, "torch", weights, folder, run, task_of(folder), whole.ref)
+
+    def _build_adapter(self, folder: Path, ref: str, label: str, run: str | None) -> ModelRef:
+        """An .onnx_adapter with the build that it belongs to, which lies in the workspace."""
+        record = read_json(folder / ADAPTER_BASE)
+        base = self._workspace.root / str(record.get("base"))
+        if not inside(base, self._workspace.root) or not (base / MANIFEST).is_file():
+            raise UserError(f"the base build of {label} is gone: {record.get('base')}; export {label} again")
+        if file_hash(base / MANIFEST) != record.get("sha256"):
+            raise UserError(f"the base build of {label} was made anew since; export {label} again")
+        check_build(base)
+        failing = fails_parity(folder)
+        label = f"{label} ({FAILING})" if failing else label
+        return ModelRef(ref, label, "onnxruntime-genai", base, folder, run, origin=str(base), failing=failing)
 
     def _label(self, folder: Path) -> str:
         models = self._workspace.exports / "models"

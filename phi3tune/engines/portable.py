@@ -25,8 +25,9 @@ from phi3tune.engines.base import (
     never,
     room,
 )
-from phi3tune.engines.decoding import Context, decode, rope_switch
+from phi3tune.engines.decoding import Answer, Context, chunks, decode, rope_switch
 from phi3tune.engines.folders import read_json
+from phi3tune.engines.guide import Guides
 from phi3tune.errors import UserError
 
 MODEL = "model.onnx"
@@ -77,6 +78,7 @@ class PortableEngine:
         self._name = name or build.name
         self._context_length = context_length(build)
         self._vocab_size = int(read_json(build / "config.json")["vocab_size"])
+        self._guides = Guides(build, self.renderer, self._vocab_size)
         self._graph = Graph(build, threads)
 
     @property
@@ -89,13 +91,14 @@ class PortableEngine:
             context_length=self._context_length,
             vocab_size=self._vocab_size,
             size_bytes=self._graph.size_bytes,
-            can=frozenset({"score", "logits"}),
+            can=frozenset({"score", "logits", "guide", "logprobs"}),
         )
 
     def stream(self, request: Request, cancelled: Cancelled = never) -> Iterator[Chunk]:
         """Chunks of one answer."""
         limit = room(request, self._context_length)
-        return decode(_Whole(self._graph, self._context_length), request, self.renderer, limit, cancelled)
+        answer = Answer(request, self.renderer, limit, self._guides.start(request.sampling.guide))
+        return chunks(decode(_Whole(self._graph, self._context_length), request, answer, cancelled))
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers in the order of the requests, one after the other."""

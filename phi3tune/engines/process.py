@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import queue
 import secrets
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from phi3tune import system
-from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, never
+from phi3tune.engines.base import Cancelled, EngineError, EngineInfo, never
 from phi3tune.engines.child import KEY
 from phi3tune.engines.models import ModelRef
-from phi3tune.engines.turns import Turns
 from phi3tune.errors import UserError
 
-if TYPE_CHECKING:
-    from phi3tune.chat import Message
-    from phi3tune.engines.classifier import Classification
-
-State = Literal["not loaded", "loading", "ready"]
 _OPENING = 0  # the number of the first message
-_LOOK = 0.02  # seconds between two looks at `cancelled`
+_LOOK = 0.05  # seconds between two looks at `cancelled`
 _ACCEPT_SECONDS = 0.2
 _START_SECONDS = 120.0  # a cold import of torch on a busy machine takes 20
 
@@ -37,151 +33,189 @@ class LoadingCancelledError(Exception):
     """The request was cancelled while its model was being loaded."""
 
 
-class ChildProcess:
-    """A model in a process of its own, started when first asked and again when it died.
+class Asked:
+    """Something that a child was asked, and what it has said to it so far; for one reader."""
 
-    Whoever uses it holds `turns`; only `state` and `pid` may be read, and `kill` called, without.
+    def __init__(self, number: int, label: str, cancelled: Cancelled, cancel: Callable[[int], None]) -> None:
+        self.number, self.label = number, label
+        self._cancelled, self._cancel = cancelled, cancel
+        self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._left = False
+
+    def say(self, what: Any) -> None:
+        """Called when the child has said something: a result, or the error to raise."""
+        self._said.put(what)
+        self.look()
+
+    def next(self, meanwhile: Callable[[], None] | None = None) -> Any:
+        """What the child says next. Raises what went wrong. `meanwhile` is called while it says nothing."""
+        while True:
+            try:
+                said = self._said.get(timeout=_LOOK)
+            except queue.Empty:
+                (meanwhile or self.look)()
+                continue
+            if isinstance(said, BaseException):
+                raise said
+            return said
+
+    def look(self) -> None:
+        """Tell the child, once, when this was cancelled."""
+        if not self._left and self._cancelled():
+            self.leave()
+
+    def leave(self) -> None:
+        """Nobody wants the rest."""
+        if not self._left:
+            self._left = True
+            self._cancel(self.number)
+
+
+class ChildProcess:
+    """One life of a model's process, which begins here. Any thread may ask it anything at any time.
+
+    `paused` is called with it, on a thread of its own, whenever it has stopped decoding.
     """
 
-    def __init__(self, base: Path) -> None:
-        self.base = base
-        self.turns = Turns()
-        self.used = time.monotonic()
+    def __init__(self, ref: ModelRef, paused: Callable[[ChildProcess], None]) -> None:
+        self.version = version(ref.loaded)
         self.device = "cpu"
-        self._state: State = "not loaded"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._paused = paused
+        self._asked: dict[int, Asked] = {}
+        self._number = _OPENING
+        self._lock = threading.Lock()
+        self._reason = ""  # why it ended
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         self._connection: Connection | None = None
-        self._log: IO[bytes] | None = None
-        self._version = 0
-        self._number = 0
+        self._process = self._launch(ref.label)
+        self._listener = threading.Thread(target=self._listen, daemon=True, name=f"engine {ref.label}")
+        self._listener.start()
 
     @property
-    def state(self) -> State:
-        return "not loaded" if self._state == "ready" and not self.alive() else self._state
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
-    def pid(self) -> int | None:
-        process = self._process
-        return process.pid if process is not None else None
+    def memory(self) -> int:
+        """Resident bytes."""
+        return system.process_memory(self.pid)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is under way or waits."""
+        return bool(self._asked)
+
+    @property
+    def asked(self) -> int:
+        """Answers under way or waiting."""
+        return len(self._asked)
 
     def alive(self) -> bool:
-        process = self._process
-        return process is not None and process.poll() is None
+        return not self._reason and self._process.poll() is None
 
-    def current(self) -> bool:
-        """Whether it runs, and holds the files that are on disk now."""
-        return self.alive() and self._version == _version(self.base)
+    def open(self, ref: ModelRef, cancelled: Cancelled) -> EngineInfo:
+        """Load `ref`'s base. `UserError` when it cannot be loaded, `LoadingCancelledError` when cancelled meanwhile."""
 
-    def start(self, ref: ModelRef, cancelled: Cancelled = never) -> None:
-        """Load `ref`'s base in a new process.
+        def look() -> None:
+            if cancelled():
+                raise LoadingCancelledError
 
-        Raises `UserError` when it cannot be loaded, `LoadingCancelledError` when cancelled meanwhile.
-        """
-        self.close()
-        self._state = "loading"
-        try:
-            self._version = _version(self.base)
-            self._launch(ref.label)
-            self._send(ref.label, "open", _OPENING, ref)
-            base: EngineInfo = self._receive(ref.label, _OPENING, cancelled)
-            self.device = base.device
-            self._state = "ready"
-        except BaseException:
-            self.close()
-            raise
-
-    def info(self, ref: ModelRef) -> EngineInfo:
-        self._number += 1
-        self._send(ref.label, "info", self._number, ref)
-        info: EngineInfo = self._receive(ref.label, self._number, never)
+        info: EngineInfo = self._ask(Asked(_OPENING, ref.label, never, self._cancel), "open", ref).next(look)
+        self.device = info.device
         return info
 
-    def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
-        self._number += 1
-        self._send(ref.label, "classify", self._number, ref, inputs)
-        found: list[Classification] = self._receive(ref.label, self._number, never)
-        return found
+    def ask(self, verb: str, ref: ModelRef, *rest: Any, cancelled: Cancelled = never) -> Asked:
+        """Ask something of the model; `next` of the answer tells what it says. `EngineError` when it has ended."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+        return self._ask(Asked(number, ref.label, cancelled, self._cancel), verb, ref, *rest)
 
-    def stream(self, ref: ModelRef, request: Request, cancelled: Cancelled) -> Iterator[Chunk]:
-        """Chunks of one answer, the last one with its finish reason."""
-        self._number += 1
-        self._send(ref.label, "stream", self._number, ref, request)
-        chunk = None
-        while chunk is None or chunk.finish_reason is None:
-            chunk = self._receive(ref.label, self._number, cancelled)
-            yield chunk
+    def run(self) -> bool:
+        """Tell it to decode until it has paused; False when it is gone."""
+        return self._send("run", _OPENING)
 
     def kill(self) -> None:
         """End the process under whoever uses it."""
-        pid = self.pid
-        if pid is not None and self.alive():
-            system.kill_group(pid)
+        if self._process.poll() is None:
+            system.kill_group(self.pid)
 
     def close(self) -> None:
-        """End the process; it has nothing to save."""
-        self._state = "not loaded"
-        if self._process is not None:
-            system.kill_group(self._process.pid)
-            self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
-        if self._log is not None:
-            self._log.close()
-        self._process = self._connection = self._log = None
+        """End the process, which has nothing to save, and wait until it is gone."""
+        self.kill()
+        self._listener.join()
 
-    def _launch(self, label: str) -> None:
+    def _ask(self, asked: Asked, verb: str, *rest: Any) -> Asked:
+        self._asked[asked.number] = asked
+        if not self._send(verb, asked.number, *rest):
+            self._asked.pop(asked.number, None)
+            self._listener.join()
+            raise self._error(asked.label)
+        return asked
+
+    def _cancel(self, number: int) -> None:
+        if number in self._asked:
+            self._send("cancel", number)
+
+    def _send(self, *message: Any) -> bool:
+        assert self._connection is not None
+        try:
+            with self._lock:
+                self._connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _launch(self, label: str) -> subprocess.Popen[bytes]:
         key = secrets.token_bytes(32)
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
-        with tempfile.TemporaryDirectory(prefix="phi3tune-") as folder, _listener(folder) as (server, address):
+        with tempfile.TemporaryDirectory(prefix="phi3tune-") as folder, _listening(folder) as (server, address):
             argv = [sys.executable, "-m", "phi3tune.engines.child", address]
-            self._process = system.start_process(argv, output=self._log, env={KEY: key.hex()})
+            process = system.start_process(argv, output=self._log, env={KEY: key.hex()})
             deadline = time.monotonic() + _START_SECONDS
             while self._connection is None:
                 try:
                     self._connection = _accept(server, key)
                 except TimeoutError:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise self._ended(label) from None
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        system.kill_group(process.pid)
+                        self._end(process)
+                        raise self._error(label) from None
+        return process
 
-    def _send(self, label: str, *message: Any) -> None:
+    def _listen(self) -> None:
+        """Hand on what the child says, until it has ended."""
         assert self._connection is not None
-        try:
-            self._connection.send(message)
-        except OSError:
-            raise self._ended(label) from None
-
-    def _receive(self, label: str, number: int, cancelled: Cancelled) -> Any:
-        """What the child says next about request `number`; it is told once when that is cancelled."""
-        assert self._connection is not None
-        told = False
         while True:
-            if not told and cancelled():
-                if number == _OPENING:
-                    raise LoadingCancelledError
-                self._send(label, "cancel", number)
-                told = True
             try:
-                if not self._connection.poll(_LOOK):
-                    continue
-                verb, about, *rest = self._connection.recv()
+                verb, number, *rest = self._connection.recv()
             except (EOFError, OSError):
-                raise self._ended(label) from None
-            if about != number:
+                break
+            if verb == "paused":
+                self._paused(self)
                 continue
-            if verb == "error":
-                mistake, text = rest
-                if mistake:
-                    raise UserError(text)
-                raise RuntimeError(f"the engine of {label} met a fault:\n{text}")
-            return rest[0]
+            asked = self._asked.get(number)
+            if asked is None:
+                continue
+            if verb != "chunk" or rest[0].finish_reason is not None:
+                del self._asked[number]
+            asked.say(self._failure(asked.label, *rest) if verb == "error" else rest[0])
+        self._end(self._process)
+        while self._asked:
+            _, asked = self._asked.popitem()
+            asked.say(self._error(asked.label))
+        self._paused(self)
 
-    def _ended(self, label: str) -> EngineError:
-        """Why the process is no longer there. It is cleared away, so that the next request starts a new one."""
-        assert self._process is not None and self._log is not None
+    def _failure(self, label: str, mistake: bool, text: str) -> Exception:
+        return UserError(text) if mistake else RuntimeError(f"the engine of {label} met a fault:\n{text}")
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """Note why the process is no longer there, and clear it away."""
         try:
-            code = self._process.wait(timeout=5)
+            code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             reason = "it did not answer"
+            system.kill_group(process.pid)
+            process.wait()
         else:
             reason = f"killed by {system.signal_name(-code)}" if code < 0 else f"exit code {code}"
             if code == -9:
@@ -189,12 +223,17 @@ class ChildProcess:
         self._log.seek(0)
         words = [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         last = f"; its last words: {words[-1].strip()[:200]}" if words else ""
-        self.close()
-        return EngineError(f"the engine of {label} ended ({reason}){last}; ask again to start it anew")
+        self._log.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._reason = f"ended ({reason}){last}"
+
+    def _error(self, label: str) -> EngineError:
+        return EngineError(f"the engine of {label} {self._reason}; ask again to start it anew")
 
 
 @contextmanager
-def _listener(folder: str) -> Iterator[tuple[socket.socket, str]]:
+def _listening(folder: str) -> Iterator[tuple[socket.socket, str]]:
     """A socket for one connection and its address for the command line; `folder` is only ours to read."""
     if sys.platform == "win32":
         server = socket.create_server(("127.0.0.1", 0), backlog=1)
@@ -223,7 +262,7 @@ def _accept(server: socket.socket, key: bytes) -> Connection | None:
     return connection
 
 
-def _version(base: Path) -> int:
+def version(base: Path) -> int:
     """Changes when a folder is written anew."""
     for name in ("genai_config.json", "config.json", "adapter_config.json"):
         if (base / name).is_file():

@@ -43,17 +43,20 @@ _TIMEOUT = openai.Timeout(300.0, connect=10.0)  # seconds without a byte: a slow
 class RemoteEngine:
     """One model of an endpoint. Safe to use from several threads.
 
-    The key comes from the environment variable `key_variable` and is kept nowhere else. Redirects are not followed:
-    they would take the key and the chats to another place. Raises `EngineError` when the endpoint cannot be used.
+    The key is `key` or, where that is None, comes from the environment variable `key_variable`; it is kept nowhere
+    else. Redirects are not followed: they would take the key and the chats to another place. Raises `EngineError`
+    when the endpoint cannot be used.
     """
 
-    def __init__(self, address: Address, *, name: str | None = None, key_variable: str = KEY_VARIABLE) -> None:
+    def __init__(
+        self, address: Address, *, name: str | None = None, key_variable: str = KEY_VARIABLE, key: str | None = None
+    ) -> None:
         self.address = address
         self._key_variable = key_variable
         self._limit = _LIMIT
         self._client = openai.OpenAI(
             base_url=address.url,
-            api_key=os.environ.get(key_variable) or _NO_KEY,
+            api_key=(os.environ.get(key_variable) if key is None else key) or _NO_KEY,
             http_client=openai.DefaultHttpxClient(follow_redirects=False, timeout=_TIMEOUT),
         )
         try:
@@ -150,6 +153,8 @@ class RemoteEngine:
         asked: dict[str, Any] = {"temperature": sampling.temperature, self._limit: sampling.max_new_tokens}
         if sampling.temperature > 0:
             asked |= {"seed": sampling.seed, "top_p": sampling.top_p}
+        if sampling.stop:
+            asked["stop"] = list(sampling.stop)
         messages: Any = [{"role": message["role"], "content": message["content"]} for message in request.messages or ()]
         try:
             stream: openai.Stream[ChatCompletionChunk] = self._client.chat.completions.create(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from phi3tune.engines.base import (
     Chunk,
     Completion,
     EngineInfo,
-    FinishReason,
     Request,
     Scores,
     check_length,
@@ -23,15 +21,15 @@ from phi3tune.engines.base import (
     never,
     room,
 )
-from phi3tune.engines.decoding import Clock, decode
+from phi3tune.engines.decoding import Answer, Clock, chunks
+from phi3tune.engines.guide import Guides
+from phi3tune.engines.kept import Kept
 from phi3tune.engines.kv_cache import TorchContext, new_cache
-from phi3tune.engines.sampling import Sampler
 from phi3tune.engines.torch_model import PRECISIONS, TorchModel, choose_device, choose_dtype, weights_bytes
 
 __all__ = ["TorchEngine", "choose_device", "choose_dtype"]
 
 _HEAD_ROWS = 64  # positions whose logits exist at once: 64 x 32,064 in float32 is 8 MB
-_KEPT_CHATS = 4  # caches kept, one per adapter
 _BATCH_ROWS = {"cpu": 16, "cuda": 64}
 
 
@@ -53,12 +51,19 @@ class TorchEngine:
     ) -> None:
         self.renderer = Renderer.load(base)
         self._model = TorchModel(base, device=device, dtype=dtype, threads=threads)
-        self._kept: OrderedDict[str | None, TorchContext] = OrderedDict()
+        self._guides = Guides(base, self.renderer, self._model.config.vocab_size)
+        self.kept = self._new_kept()
         self._adapters: dict[str, Path] = {}
         self._adapter: str | None = None
         self._name = name or base.name
         for adapter, path in (adapters or {}).items():
             self.attach(adapter, path)
+
+    def _new_kept(self) -> Kept:
+        def make(adapter: str | None, _: int) -> TorchContext:
+            return TorchContext(self._model, adapter)
+
+        return Kept(self.renderer, make, token_bytes=self._model.kv_bytes, memory=self._model.total_memory)
 
     @property
     def adapters(self) -> list[str]:
@@ -71,8 +76,8 @@ class TorchEngine:
         self._adapters[name] = folder
 
     def detach(self, name: str) -> None:
-        """Free an adapter and the chat kept for it; views of it can no longer be used."""
-        self._kept.pop(name, None)
+        """Free an adapter and the chats kept for it; views of it can no longer be used."""
+        self.kept.forget(name)
         del self._adapters[name]
         self._model.detach(name)
 
@@ -98,19 +103,24 @@ class TorchEngine:
             context_length=model.config.max_position_embeddings,
             vocab_size=model.config.vocab_size,
             size_bytes=sum(weights_bytes(folder) for folder in folders),
-            can=frozenset({"score", "logits", "batch", "adapters"}),
+            can=frozenset({"score", "logits", "batch", "adapters", "guide", "logprobs"}),
         )
 
     def stream(self, request: Request, cancelled: Cancelled = never) -> Iterator[Chunk]:
-        """Chunks of one answer; prompt tokens shared with this adapter's last chat are not read again."""
+        """Chunks of one answer; prompt tokens shared with a chat that is kept are not read again.
+
+        Raises `UserError` when the prompt is too long or the guide is no good.
+        """
+        return chunks(self.steps(request, cancelled))
+
+    def steps(self, request: Request, cancelled: Cancelled = never) -> Iterator[Chunk | None]:
+        """`stream`, with None wherever another answer on the same thread may have its turn, too."""
         limit = room(request, self.info.context_length)
-        context = self._kept.pop(self._adapter, None)
-        if context is None or not context.resume(request.prompt_ids, len(request.prompt_ids) + limit):
-            context = TorchContext(self._model, self._adapter)
-        self._kept[self._adapter] = context
-        if len(self._kept) > _KEPT_CHATS:
-            self._kept.popitem(last=False)
-        return decode(context, request, self.renderer, limit, cancelled)
+        answer = self._answer(request, limit)
+        return self.kept.steps(self._adapter, request, answer, limit, cancelled)
+
+    def _answer(self, request: Request, limit: int) -> Answer:
+        return Answer(request, self.renderer, limit, self._guides.start(request.sampling.guide))
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers in the order of the requests, decoded in batches; kept chats are left alone."""
@@ -143,9 +153,8 @@ class TorchEngine:
             mask[row, :padding] = False
         ids, mask = ids.to(model.device), mask.to(model.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        samplers = [Sampler(request.sampling) for request in requests]
-        answers: list[list[int]] = [[] for _ in requests]
-        finished: dict[int, Completion] = {}
+        answers = [self._answer(request, limit) for request, limit in zip(requests, limits, strict=True)]
+        said: list[list[Chunk]] = [[] for _ in requests]
         rows, cache, read = list(range(len(requests))), new_cache(), 0
         while rows:
             hidden = model.hidden(
@@ -157,30 +166,24 @@ class TorchEngine:
             )
             read += ids.shape[1]
             logits = model.head(hidden[:, -1]).cpu().numpy()
-            tokens = [samplers[row].draw(row_logits) for row, row_logits in zip(rows, logits, strict=True)]
+            tokens = [answers[row].sampler.draw(row_logits) for row, row_logits in zip(rows, logits, strict=True)]
             clock.tick()
             going = []
             for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-                reason: FinishReason | None = "stop" if token in self.renderer.end_ids else None
-                if reason is None:
-                    answers[row].append(token)
-                    reason = "length" if len(answers[row]) == limits[row] else None
-                if reason is None:
+                answer = answers[row]
+                if (chunk := answer.add(token, logits[place])) is not None:
+                    said[row].append(chunk)
+                if answer.reason is None:
                     going.append(place)
                 else:
-                    usage = clock.usage(len(requests[row].prompt_ids), 0, len(answers[row]))
-                    finished[row] = Completion(self._text(answers[row]), tuple(answers[row]), reason, usage)
+                    said[row].append(answer.last(clock.usage(len(requests[row].prompt_ids), 0, answer.count)))
             if len(going) < len(rows):
                 chosen = torch.tensor(going, dtype=torch.long, device=model.device)
                 rows = [rows[place] for place in going]
                 mask, positions = mask[chosen], positions[chosen]
                 cache.batch_select_indices(chosen)
             ids = torch.tensor([[tokens[place]] for place in going], device=model.device)
-        return [finished[row] for row in range(len(requests))]
-
-    def _text(self, token_ids: Sequence[int]) -> str:
-        decoder = self.renderer.stream_decoder()
-        return "".join(decoder.push(token) for token in token_ids) + decoder.flush()
+        return [collect(each) for each in said]
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int]) -> Scores:
@@ -213,5 +216,5 @@ class TorchEngine:
 
     def close(self) -> None:
         """Free the weights, for all views."""
-        self._kept.clear()
+        self.kept.clear()
         self._model.close()

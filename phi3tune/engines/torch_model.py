@@ -142,6 +142,11 @@ class TorchModel:
             return int(torch.cuda.mem_get_info(self.device)[0])
         return system.memory().available
 
+    @property
+    def total_memory(self) -> int | None:
+        """Bytes of the device's own memory; None where it is the machine's."""
+        return int(torch.cuda.mem_get_info(self.device)[1]) if self.device.type == "cuda" else None
+
     def close(self) -> None:
         """Free the weights."""
         del self.causal, self._peft

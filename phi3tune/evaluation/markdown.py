@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~!])")
 
 def section(report: Mapping[str, Any]) -> str:
     """Markdown with GitHub's tables that begins with a second-level heading; every name in it is escaped."""
-    parts = ["## Evaluation", *(_text(line) for line in figures.headline(report)), _about(report), _metrics(report)]
+    parts = ["## Evaluation", *(escaped(line) for line in figures.headline(report)), _about(report), _metrics(report)]
     parts += [_labels(entry) for entry in report["models"] if entry["labels"]]
     parts += [_judge(report), _safety(report["safety"]), _benchmarks(report["benchmarks"])]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -26,7 +26,7 @@ def _about(report: Mapping[str, Any]) -> str:
     left = (
         f" {report['left_out']:,} rows were left out because a model was trained on them." if report["left_out"] else ""
     )
-    where = f"{report['rows']:,} rows of the {report['split']} part of {_text(report['dataset']['name'])}"
+    where = f"{report['rows']:,} rows of the {report['split']} part of {escaped(report['dataset']['name'])}"
     return f"{where}, greedy answers of at most {report['max_new_tokens']:,} tokens.{left} Intervals are at 95 %."
 
 
@@ -47,21 +47,21 @@ def _metrics(report: Mapping[str, Any]) -> str:
         body.append(cells)
     header = ["Metric"]
     for place, entry in enumerate(report["models"]):
-        header += [_text(entry["label"]), *(["Change"] if place and report["comparisons"] else [])]
-    return _table(header, body) if body else ""
+        header += [escaped(entry["label"]), *(["Change"] if place and report["comparisons"] else [])]
+    return table(header, body) if body else ""
 
 
 def _labels(entry: Mapping[str, Any]) -> str:
     share = figures.shown
     body = [
         [
-            _text(each["label"]),
+            escaped(each["label"]),
             *(share(each[name], "share") for name in ("precision", "recall", "f1")),
             f"{each['support']:,}",
         ]
         for each in entry["labels"]["per_class"]
     ]
-    return f"### Labels: {_text(entry['label'])}\n\n" + _table(["Label", "Precision", "Recall", "F1", "Rows"], body)
+    return f"### Labels: {escaped(entry['label'])}\n\n" + table(["Label", "Precision", "Recall", "F1", "Rows"], body)
 
 
 def _judge(report: Mapping[str, Any]) -> str:
@@ -69,12 +69,12 @@ def _judge(report: Mapping[str, Any]) -> str:
     if not judge:
         return ""
     lines = [
-        f"- {_text(each['sentence'])} Win rate {figures.shown(each['win_rate'], 'share')}"
+        f"- {escaped(each['sentence'])} Win rate {figures.shown(each['win_rate'], 'share')}"
         f"{_bracket(figures.interval(each['interval'], 'share'))}; "
         f"{figures.shown(each['position_bias'], 'share')} by position, {each['unparsable']:,} replies unreadable."
         for each in judge["comparisons"]
     ]
-    asked = f"{_text(judge['judge'])} compared the answers on {judge['rows']:,} rows, each pair in both orders."
+    asked = f"{escaped(judge['judge'])} compared the answers on {judge['rows']:,} rows, each pair in both orders."
     return "\n\n".join(["### Judge", asked, "\n".join(lines)])
 
 
@@ -82,7 +82,7 @@ def _safety(safety: Mapping[str, Any] | None) -> str:
     if not safety:
         return ""
     body = [
-        [_text(each["label"])]
+        [escaped(each["label"])]
         + [
             figures.shown(each[label]["rate"], "share") + _bracket(figures.interval(each[label]["interval"], "share"))
             for label in ("unsafe", "safe")
@@ -90,12 +90,12 @@ def _safety(safety: Mapping[str, Any] | None) -> str:
         for each in safety["models"]
     ]
     body += [
-        [f"{_text(each['label'])}, change", *(figures.change(each[label], "share") for label in ("unsafe", "safe"))]
+        [f"{escaped(each['label'])}, change", *(figures.change(each[label], "share") for label in ("unsafe", "safe"))]
         for each in safety["comparisons"]
     ]
     header = ["Refusals"] + [f"{label} prompts ({safety['prompts'][label]:,})" for label in ("unsafe", "safe")]
-    warnings = [f"**Warning:** {_text(warning)}" for warning in safety["warnings"]]
-    return "\n\n".join(["### Safety", *warnings, _table(header, body)])
+    warnings = [f"**Warning:** {escaped(warning)}" for warning in safety["warnings"]]
+    return "\n\n".join(["### Safety", *warnings, table(header, body)])
 
 
 def _benchmarks(found: Mapping[str, Any] | None) -> str:
@@ -103,9 +103,9 @@ def _benchmarks(found: Mapping[str, Any] | None) -> str:
         return ""
     body = [
         [
-            _text(each["task"]),
-            _text(each["metric"]),
-            _text(each["label"]),
+            escaped(each["task"]),
+            escaped(each["metric"]),
+            escaped(each["label"]),
             figures.NONE if each["value"] is None else f"{each['value']:.4g}",
             "" if each["stderr"] is None else f"{each['stderr']:.2g}",
             "" if each["n"] is None else f"{each['n']:,}",
@@ -114,18 +114,19 @@ def _benchmarks(found: Mapping[str, Any] | None) -> str:
     ]
     limit = f", the first {found['limit']:,} documents of each task" if found["limit"] else ""
     header = ["Task", "Metric", "Model", "Value", "Standard error", "Documents"]
-    return f"### Benchmarks\n\nlm-evaluation-harness {found['harness']}{limit}.\n\n" + _table(header, body)
+    return f"### Benchmarks\n\nlm-evaluation-harness {found['harness']}{limit}.\n\n" + table(header, body)
 
 
 def _bracket(bounds: str) -> str:
     return f" ({bounds})" if bounds else ""
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown, of cells that are escaped already."""
     lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def _text(text: object) -> str:
+def escaped(text: object) -> str:
     """One line in which no sign has a meaning for Markdown or HTML."""
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))

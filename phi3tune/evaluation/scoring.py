@@ -113,12 +113,12 @@ def run(
         if counter.stop_requested():
             return False
         places, began = order[start : start + BATCH], time.monotonic()
-        answers = _answer(engine, {place: requests[place] for place in places if place in requests})
+        said = answers(engine, {place: requests[place] for place in places if place in requests})
         answered = time.monotonic()
         likelihoods = {place: _score(engine, rows[place]) for place in places} if "score" in engine.info.can else {}
         scored = time.monotonic()
         each = (answered - began) / len(places), (scored - answered) / len(places)
-        progress.add([_row(at, answers.get(at, _PLAIN_TEXT), likelihoods.get(at), *each) for at in places])
+        progress.add([_row(at, said.get(at, _PLAIN_TEXT), likelihoods.get(at), *each) for at in places])
         counter.add(len(places), scored - began)
     return True
 
@@ -130,15 +130,15 @@ def _requests(engine: Engine, rows: Sequence[Conversation], max_new_tokens: int)
     }
 
 
-def _answer(engine: Engine, requests: dict[int, Request]) -> dict[int, Completion | str]:
+def answers(engine: Engine, requests: dict[int, Request]) -> dict[int, Completion | str]:
     """The answers by place, or why there is none."""
     context = engine.info.context_length
     fitting = {place: each for place, each in requests.items() if not context or len(each.prompt_ids) < context}
-    answers: dict[int, Completion | str] = dict(zip(fitting, engine.generate(list(fitting.values())), strict=True))
+    found: dict[int, Completion | str] = dict(zip(fitting, engine.generate(list(fitting.values())), strict=True))
     for place in requests.keys() - fitting.keys():
         length = len(requests[place].prompt_ids)
-        answers[place] = f"the prompt has {length} tokens and the model's context is {context}"
-    return answers
+        found[place] = f"the prompt has {length} tokens and the model's context is {context}"
+    return found
 
 
 def _score(engine: Engine, row: Conversation) -> Likelihood | None:

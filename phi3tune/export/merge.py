@@ -1,27 +1,29 @@
-"""One folder of plain weights from a base model and its LoRA adapter, shard by shard.
+"""One folder of plain weights from a base model and its LoRA adapter, shard by shard and tensor by tensor.
 
 The rule is peft's `merge_and_unload`: W + s * B @ A, with s = alpha / r (rsLoRA: alpha / sqrt(r)). DoRA gives every
-row of that the length that it trained, its magnitude.
-A classifier's head, which its adapter carries whole, takes the place of the language model's.
-Only one shard is in memory at a time, so a model larger than memory can be merged.
+row of that the length that it trained, its magnitude. Modules that an adapter carries whole (`modules_to_save`) take
+the place of the base's; a classifier's head takes the place of the language model's.
+A few megabytes of a shard are in memory at a time, so a model larger than memory can be merged.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from peft.utils.other import get_pattern_key
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 
 from phi3tune.chat import Renderer
 from phi3tune.engines.classifier import head_config
 from phi3tune.engines.folders import TOKENIZER_FILES, labels_of, read_json, task_of
 from phi3tune.errors import UserError
+from phi3tune.export.shards import FLOATS, HashedFile, Stored, bytes_of, copy, read_header, rows, write_header
 from phi3tune.paths import file_hash, manifest_problem, new_folder, write_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -33,8 +35,8 @@ _SINGLE = "model.safetensors"
 _PREFIX = "base_model.model."
 _MAGNITUDE = "magnitude_vector"
 HEAD = "score.weight"
-_HEAD_MODULES = {"classifier", "score"}  # what peft keeps whole of any classifier; of a Phi-3, only the latter exists
-_OLD_HEADS = ("lm_head.weight", HEAD)
+_LM_HEAD = "lm_head.weight"
+_EMBEDDINGS = "model.embed_tokens.weight"
 
 # Settings of a LoRA adapter that change nothing in how it is merged, or that are read below.
 _UNDERSTOOD = {
@@ -47,9 +49,14 @@ _NEUTRAL: tuple[Any, ...] = (None, False, "none", {}, [])
 # Initialisations that leave the base weights as they were; the others (PiSSA, OLoRA, ...) change them.
 _PLAIN_INIT = (True, False, "gaussian")
 
+Tick = Callable[[int, int], None]
 
-class _Lora:
-    """The matrices of one adapter and what each makes of its weight."""
+
+class Lora:
+    """The matrices of one adapter: `targets` are the weights that it changes, `whole` those that it replaces.
+
+    Its tensors are float32 and are read when they are asked for. Raises `UserError` for an adapter of another kind.
+    """
 
     def __init__(self, folder: Path) -> None:
         config = read_json(folder / ADAPTER_CONFIG)
@@ -57,34 +64,44 @@ class _Lora:
         self._alpha: float = config["lora_alpha"]
         self._alphas: dict[str, float] = config.get("alpha_pattern") or {}
         self._sqrt = bool(config.get("use_rslora"))
-        self._tensors = load_file(folder / ADAPTER_WEIGHTS)
-        self.head = self._tensors.pop(_PREFIX + HEAD, None)
+        try:
+            self._file = safe_open(folder / ADAPTER_WEIGHTS, framework="pt")
+        except SafetensorError as error:
+            raise UserError(f"the adapter in {folder} cannot be read: {error}; download or make it again") from None
+        self._keys = set(self._file.keys())
         self.targets: set[str] = set()
-        for key in self._tensors:
-            module, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
-            if kind not in ("A.weight", "B.weight", *([_MAGNITUDE] if config.get("use_dora") else [])):
+        self.whole: dict[str, str] = {}
+        for key in self._keys:
+            module, lora, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
+            if lora and kind in ("A.weight", "B.weight", *([_MAGNITUDE] if config.get("use_dora") else [])):
+                self.targets.add(f"{module}.weight")
+            elif not lora and config.get("modules_to_save"):
+                self.whole[key.removeprefix(_PREFIX)] = key
+            else:
                 raise UserError(f"the adapter holds {key!r}, which is no LoRA matrix of a linear layer")
-            self.targets.add(f"{module}.weight")
 
-    def merged(self, target: str, weight: torch.Tensor) -> torch.Tensor:
-        """The weight [out, in] with its adapter, in its own dtype. Raises `UserError` when their shapes differ."""
+    def replacement(self, target: str) -> torch.Tensor:
+        """The tensor that takes the place of the base's."""
+        return _finite(self._file.get_tensor(self.whole[target]), target)
+
+    def matrices(self, target: str) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """A [r, in], B [out, r] and what their product is scaled by."""
         module = _PREFIX + target.removesuffix(".weight")
-        first = self._tensors[f"{module}.lora_A.weight"].float()
-        second = self._tensors[f"{module}.lora_B.weight"].float()
+        first, second = (_finite(self._file.get_tensor(f"{module}.lora_{part}.weight"), target) for part in "AB")
         rank = first.shape[0]
         alpha = self._alphas.get(get_pattern_key(list(self._alphas), target.removesuffix(".weight")), self._alpha)
-        delta = (second @ first) * (alpha / (math.sqrt(rank) if self._sqrt else rank))
-        if delta.shape != weight.shape:
-            raise UserError(
-                f"the adapter was not made for this base: {target} has shape {list(weight.shape)} in the base and "
-                f"{list(delta.shape)} in the adapter"
-            )
-        changed = weight.float() + delta
-        magnitude = self._tensors.get(f"{module}.lora_{_MAGNITUDE}")
-        if magnitude is not None:
-            changed *= (magnitude.float() / torch.linalg.norm(changed, dim=1))[:, None]
-        # One rounding, from float32: rounding the delta first would lose the small ones.
-        return changed.to(weight.dtype)
+        return first, second, alpha / (math.sqrt(rank) if self._sqrt else rank)
+
+    def magnitude(self, target: str) -> torch.Tensor | None:
+        """DoRA's length of every row [out], or None."""
+        key = f"{_PREFIX}{target.removesuffix('.weight')}.lora_{_MAGNITUDE}"
+        return _finite(self._file.get_tensor(key), target) if key in self._keys else None
+
+
+def _finite(tensor: torch.Tensor, target: str) -> torch.Tensor:
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError(f"the adapter's numbers for {target} are not all finite; its training diverged: train it again")
+    return tensor.float()
 
 
 def _check_kind(config: dict[str, Any]) -> None:
@@ -93,8 +110,6 @@ def _check_kind(config: dict[str, Any]) -> None:
     odd = sorted(key for key, value in config.items() if key not in _UNDERSTOOD and value not in _NEUTRAL)
     if config.get("init_lora_weights", True) not in _PLAIN_INIT:
         odd.append("init_lora_weights")
-    if set(config.get("modules_to_save") or ()) - _HEAD_MODULES:
-        odd.append("modules_to_save")
     if odd:
         given = ", ".join(f"{key}={config[key]!r}" for key in odd)
         raise UserError(f"an adapter with {given} cannot be merged; LoRA, rsLoRA and DoRA can")
@@ -119,55 +134,124 @@ def is_current(merged: Path, adapter: Path) -> bool:
     return bool(read_json(merged / MERGE_RECORD).get("adapter") == adapter_hash(adapter))
 
 
-def merge(base: Path, adapter: Path, out: Path) -> None:
+def merge(base: Path, adapter: Path, out: Path, tick: Tick | None = None) -> None:
     """Write base + adapter to the new folder `out`, each tensor in the dtype in which the base stores it.
 
+    `tick(done, total)` is told the bytes written; what it raises ends the merge, and nothing is left.
     Raises `UserError` when the adapter is of another kind, or was not made for this base.
     """
-    lora = _Lora(adapter)
-    shards = weight_files(base)
-    stored: set[str] = set()
-    for shard in shards:
-        with safe_open(shard, framework="pt") as file:
-            stored.update(file.keys())
-    strangers = sorted(lora.targets - stored)
-    if strangers:
-        raise UserError(f"the adapter was not made for {base.name}: that has no weight {strangers[0]!r}")
-    changes: dict[str, Any] = {}
-    if task_of(adapter) == "classification":
-        changes = head_config(read_json(base / "config.json"), labels_of(adapter))
-    with new_folder(out) as folder:
-        for shard in shards:
-            _merge_shard(shard, lora, folder / shard.name, last=shard == shards[-1])
+    plan = _Plan(base, adapter)
+    done, hashes = 0, dict[str, str]()
+    with new_folder(out, hashes) as folder, _one_thread():
+        for shard in plan.shards:
+            with shard.open("rb") as source, HashedFile(folder / shard.name) as target:
+                for length in plan.write(shard, source, target):
+                    done += length
+                    if tick is not None:
+                        tick(done, plan.total)
+            hashes[shard.name] = target.sha256
         if not (folder / _SINGLE).is_file():
-            write_json(folder / _INDEX, _index(base, lora, shards[-1].name))
-        write_model_files(base, folder, **changes)
+            write_json(folder / _INDEX, {**read_json(base / _INDEX), "weight_map": plan.weight_map})
+        write_model_files(base, folder, **plan.config_changes)
         write_json(folder / MERGE_RECORD, {"schema": MERGE_SCHEMA, "adapter": adapter_hash(adapter)})
 
 
-def _index(base: Path, lora: _Lora, last: str) -> dict[str, Any]:
-    index = read_json(base / _INDEX)
-    if lora.head is not None:
-        kept = {key: name for key, name in index["weight_map"].items() if key not in _OLD_HEADS}
-        index["weight_map"] = {**kept, HEAD: last}
-    return index
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Pieces that fit a core's cache are not worth dividing, and the other core hashes and writes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _merge_shard(shard: Path, lora: _Lora, out: Path, *, last: bool) -> None:
-    """Write one shard; the last one has the classifier's head, where there is one."""
-    tensors = {}
-    with safe_open(shard, framework="pt") as file:
-        metadata = file.metadata()
-        for key in file.keys():  # noqa: SIM118 - not a dict
-            if lora.head is not None and key in _OLD_HEADS:
-                continue
-            weight = file.get_tensor(key)
-            if key in lora.targets:
-                weight = lora.merged(key, weight)
-            tensors[key] = weight
-    if last and lora.head is not None:
-        tensors[HEAD] = lora.head.contiguous()
-    save_file(tensors, out, metadata=metadata)
+class _Plan:
+    """What of the base goes where: per shard, the tensors of the new file, and which of the base each is made from."""
+
+    def __init__(self, base: Path, adapter: Path) -> None:
+        self._lora = Lora(adapter)
+        self.shards = weight_files(base)
+        self.config_changes: dict[str, Any] = {}
+        read = {shard: read_header(shard) for shard in self.shards}
+        self._metadata = {shard: metadata for shard, (_, metadata) in read.items()}
+        self._tensors = {shard: [(tensor, tensor) for tensor in tensors] for shard, (tensors, _) in read.items()}
+        config = read_json(base / "config.json")
+        if task_of(adapter) == "classification":
+            self.config_changes = head_config(config, labels_of(adapter))
+            self._change_head()
+        elif config.get("tie_word_embeddings") and {_LM_HEAD, _EMBEDDINGS} & {*self._lora.targets, *self._lora.whole}:
+            self.config_changes = {"tie_word_embeddings": False}
+            self._untie()
+        self._check(base)
+        self.weight_map = {tensor.name: shard.name for shard, pairs in self._tensors.items() for tensor, _ in pairs}
+        self.total = sum(tensor.length for pairs in self._tensors.values() for tensor, _ in pairs)
+
+    def _change_head(self) -> None:
+        """The classifier's head, in float32, in place of any other; first in its shard, where it is aligned."""
+        head = self._lora.replacement(HEAD)
+        new = Stored(HEAD, "F32", tuple(head.shape), 0, head.nbytes)
+        for shard, pairs in self._tensors.items():
+            self._tensors[shard] = [pair for pair in pairs if pair[0].name not in (_LM_HEAD, HEAD)]
+        self._tensors[self.shards[-1]].insert(0, (new, new))
+
+    def _untie(self) -> None:
+        """Embeddings and head of a tied model part when only one of them changes, as they do in peft."""
+        for pairs in self._tensors.values():
+            for _, tensor in pairs[:]:
+                if tensor.name == _EMBEDDINGS:
+                    head = Stored(_LM_HEAD, tensor.dtype, tensor.shape, tensor.start, tensor.length)
+                    pairs.append((head, tensor))
+
+    def _check(self, base: Path) -> None:
+        stored = {tensor.name: tensor for pairs in self._tensors.values() for tensor, _ in pairs}
+        strangers = sorted({*self._lora.targets, *self._lora.whole} - stored.keys())
+        if strangers:
+            raise UserError(f"the adapter was not made for {base.name}: that has no weight {strangers[0]!r}")
+        for name in sorted(self._lora.targets):
+            first, second, _ = self._lora.matrices(name)
+            self._fits(stored[name], (second.shape[0], first.shape[1]))
+        for name in sorted(self._lora.whole):
+            self._fits(stored[name], tuple(self._lora.replacement(name).shape))
+
+    def _fits(self, tensor: Stored, shape: tuple[int, ...]) -> None:
+        if tensor.shape != shape:
+            raise UserError(
+                f"the adapter was not made for this base: {tensor.name} has shape {list(tensor.shape)} in the base and "
+                f"{list(shape)} in the adapter"
+            )
+        if tensor.dtype not in FLOATS:
+            raise UserError(
+                f"the base stores {tensor.name} as {tensor.dtype}, to which nothing can be added; "
+                f"take a base in {', '.join(FLOATS)}"
+            )
+
+    def write(self, shard: Path, source: BinaryIO, target: HashedFile) -> Iterator[int]:
+        """Write one file; yields the bytes written after each tensor."""
+        pairs = self._tensors[shard]
+        write_header(target, [tensor for tensor, _ in pairs], self._metadata[shard])
+        for tensor, origin in pairs:
+            if tensor.name in self._lora.whole:
+                whole = self._lora.replacement(tensor.name)
+                target.write(bytes_of(whole.to(FLOATS[tensor.dtype])))
+            elif tensor.name in self._lora.targets:
+                self._write_merged(tensor, origin, source, target)
+            else:
+                copy(source, origin, target)
+            yield tensor.length
+
+    def _write_merged(self, tensor: Stored, origin: Stored, source: BinaryIO, target: HashedFile) -> None:
+        first, second, scale = self._lora.matrices(tensor.name)
+        magnitude = self._lora.magnitude(tensor.name)
+        memory = torch.empty(0)
+        for start, weight in rows(source, origin):
+            part = slice(start, start + len(weight))
+            # One rounding, from float32: rounding the delta first would lose the small ones.
+            changed = torch.mm(second[part], first, out=memory.resize_(weight.shape)).mul_(scale).add_(weight)
+            if magnitude is not None:
+                changed *= (magnitude[part] / torch.linalg.norm(changed, dim=1))[:, None]
+            target.write(bytes_of(weight.copy_(changed)))
 
 
 def write_model_files(base: Path, folder: Path, **changes: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import onnxruntime_genai
 
-from phi3tune.config import Precision
+from phi3tune.config import Algorithm, BuildDevice, Precision
 from phi3tune.engines.folders import read_json
 from phi3tune.export.merge import weight_files, write_model_files
 
@@ -23,27 +23,54 @@ _NARROW = 1024
 COMMON_OPTIONS = {"windowed_kv_cache": "false", "hf_token": "false", "hf_remote": "false"}
 
 
-def build(source: Path, out: Path, precision: Precision, scratch: Path) -> None:
-    """Write the CPU build of the checkpoint in `source` into the existing, empty folder `out`.
+def build(
+    source: Path,
+    out: Path,
+    precision: Precision,
+    scratch: Path,
+    *,
+    device: BuildDevice = "cpu",
+    algorithm: Algorithm = "auto",
+    block_size: int | None = None,
+    mixed: bool = True,
+    quantize_embeddings: bool = True,
+) -> None:
+    """Write the build of the checkpoint in `source` for `device` into the existing, empty folder `out`.
 
-    `scratch` is a folder on a disk of the caller's for small temporary files. The builder prints
-    what it does; here that goes to standard error.
+    The last four are for int4, see `quantisation`; a checkpoint that GPTQ quantised keeps its matrices as they are.
+    Memory is bounded by the build's own weights, whatever the size of the checkpoint. `scratch` is a folder on a disk
+    of the caller's for small temporary files. The builder prints what it does; here that goes to standard error.
     """
     onnxruntime_genai.disable_telemetry_events()
-    from onnxruntime_genai.models.builder import create_model, parse_extra_options
+    from phi3tune.export.streamed import create
 
     with builder_input(source, scratch) as folder, _quiet():
-        cache = str(folder / "cache")
         width = read_json(folder / "config.json")["hidden_size"]
-        options = [f"{key}={value}" for key, value in {**COMMON_OPTIONS, **quantisation(precision, width)}.items()]
-        parsed = parse_extra_options(None, str(folder), str(out), precision, "cpu", cache, options)
-        create_model(None, str(folder), str(out), precision, "cpu", cache, **parsed)
+        options = quantisation(
+            precision,
+            width,
+            device=device,
+            algorithm=algorithm,
+            block_size=block_size,
+            mixed=mixed,
+            quantize_embeddings=quantize_embeddings,
+        )
+        create(folder, out, precision, device, {**COMMON_OPTIONS, **options})
         # For our engine: the end tokens, and where the rotary factors change. The runtime has them in its own config.
         for file in ("config.json", "generation_config.json"):
             shutil.copyfile(folder / file, out / file)
 
 
-def quantisation(precision: Precision, width: int) -> dict[str, str]:
+def quantisation(
+    precision: Precision,
+    width: int,
+    *,
+    device: BuildDevice = "cpu",
+    algorithm: Algorithm = "auto",
+    block_size: int | None = None,
+    mixed: bool = True,
+    quantize_embeddings: bool = True,
+) -> dict[str, str]:
     """The builder's options for a precision, and for the width of the model's hidden states.
 
     Measured on phi3-nano tuned to three degrees on lantern-support, against its limits:
@@ -54,18 +81,20 @@ def quantisation(precision: Precision, width: int) -> dict[str, str]:
         int4, the builder's default    mean KL 6.0e-3, embeddings in fp32, 7.2 MB
         int8, as here                  mean KL 5.7e-5 to 6.7e-5, 9.0 MB
     """
-    if precision == "fp32":
+    if precision in ("fp16", "fp32"):
         return {}
     if precision == "int8":
         return {"block_size": "64"}
-    return {
-        # A scale for every 16 weights costs 2 bits a weight, which only a narrow model needs.
-        "block_size": "16" if width < _NARROW else "32",
+    # A scale for every 16 weights costs 2 bits a weight, which only a narrow model needs.
+    options = {"block_size": str(block_size or (16 if width < _NARROW else 32))}
+    if algorithm == "k_quant":
+        options["algo_config"] = "k_quant"
+    if mixed:
         # The head and the matrices that llama.cpp, too, keeps finer.
-        "matmul_mixed_precision": "last_matmul:int8,mixed_layers:int8",
-        # The embeddings as well; of the builder's algorithms only the default one does that.
-        "op_types_to_quantize": "MatMul/Gather",
-    }
+        options["matmul_mixed_precision"] = "last_matmul:int8,mixed_layers:int8"
+    if quantize_embeddings and device != "dml":  # DirectML has no kernel for them; they are fp16 there
+        options["op_types_to_quantize"] = "MatMul/Gather"
+    return options
 
 
 @contextlib.contextmanager
@@ -111,12 +140,14 @@ def _link(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep standard output free for our own result, and the quantiser's line per node out of the log."""
-    log = logging.getLogger("onnxruntime.quantization")
-    level = log.level
-    log.setLevel(logging.WARNING)
+    """Keep standard output free for our own result, and the quantisers' lines per matrix out of the log."""
+    logs = [logging.getLogger(name) for name in ("onnxruntime.quantization", "neural_compressor")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

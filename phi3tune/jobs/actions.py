@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ from phi3tune.jobs.folder import (
     write_status,
 )
 from phi3tune.jobs.views import active, view
-from phi3tune.paths import Workspace, claim_folder, inside
+from phi3tune.paths import Workspace, claim_folder, discard, inside
 from phi3tune.store import NEEDED_BYTES, queue
 
 
@@ -207,7 +206,4 @@ def delete(folder: Path, workspace: Workspace) -> Path:
     busy = [other.id for other in active(workspace) if other.folder == folder or inside(other.folder, folder)]
     if job.active or busy:
         raise UserError(f"{job.id} is in use by {', '.join(busy) or 'its worker'}; stop it first")
-    workspace.trash.mkdir(parents=True, exist_ok=True)
-    place = workspace.trash / f"{folder.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1_000_000:06d}"
-    shutil.move(folder, place)
-    return place
+    return discard(folder, folder.name, workspace)

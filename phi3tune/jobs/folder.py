@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, TrainConfig
+from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, PromptsConfig, TrainConfig
 from phi3tune.events import Status
 from phi3tune.paths import write_text
 
-Kind = Literal["train", "evaluate", "export", "download"]
+Kind = Literal["train", "evaluate", "export", "download", "prompts"]
 CONFIGS: dict[str, type[Config]] = {
     "train": TrainConfig,
     "evaluate": EvalConfig,
     "export": ExportConfig,
     "download": DownloadConfig,
+    "prompts": PromptsConfig,
 }
 # One training job at a time on the device; short jobs do not wait behind a long one.
-LANES = {"train": "train", "evaluate": "tools", "export": "tools", "download": "tools"}
+LANES = {"train": "train", **dict.fromkeys(("evaluate", "export", "download", "prompts"), "tools")}
 # Kinds of jobs that go on where they ended: from a checkpoint, after the rows that have been answered, or the bytes
 # that have been fetched.
-RESUMABLE = ("train", "evaluate", "download")
+RESUMABLE = ("train", "evaluate", "download", "prompts")
 RESUMABLE_STATES = ("stopped", "paused", "failed")
 
 JOB, STATUS, EVENTS, LOCK, LOG, STOP = "job.json", "status.json", "events.jsonl", "run.lock", "worker.log", "stop"

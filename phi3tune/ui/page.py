@@ -20,6 +20,7 @@ from phi3tune.ui.wire import (
     POLL,
     Updates,
     base_of,
+    checkpoint_choices,
     dataset_choices,
     model_choices,
     stored_choices,
@@ -80,6 +81,7 @@ class Page:
         updates |= self.train.live.update(cursor, self.logs, trained, shown, factor, self.workspace)
         updates |= self.evaluate.update(cursor, self.workspace, *looks[:of_reports])
         updates |= self.runs.update(cursor, trained, active, self.workspace, *looks[of_reports:])
+        updates |= self.playground.update(cursor, self.workspace)
         if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*trained, *active])):
             updates |= self._choices()
         interval = BUSY_TICK if active else IDLE_TICK
@@ -91,6 +93,8 @@ class Page:
         """What there is to choose from; what is chosen stays."""
         every, trainable = model_choices(self.workspace), model_choices(self.workspace, "torch")
         choices = {picker: gr.update(choices=every) for picker in self.model_pickers}
+        with_checkpoints = [*every, *checkpoint_choices(self.workspace)]
+        choices |= {picker: gr.update(choices=with_checkpoints) for picker in self.playground.models.values()}
         return {**choices, self.train.settings.model: gr.update(choices=trainable)}
 
     @property
@@ -118,7 +122,7 @@ class Page:
         """Every picker set to one model, next to the base it is compared with."""
         model = models.resolve(ref, self.workspace)
         base = base_of(model, self.workspace)
-        left, right = SIDES
+        left, right, _ = SIDES
         return {
             self.header.model: gr.update(value=ref),
             self.train.settings.model: gr.update(value=base),
@@ -136,6 +140,7 @@ class Page:
             *card.parts,
             *self.evaluate.parts,
             *self.runs.parts,
+            *self.playground.parts,
             *self.model_pickers,
             self.timer,
         ]
@@ -180,15 +185,17 @@ class Page:
 
         def play(report: str, place: object) -> Updates:
             refs, prompt = evaluate.prompt_of(str(report), place if isinstance(place, int) else -1, workspace)
-            pickers = dict(zip(self.playground.models.values(), [refs[0], refs[-1]], strict=True)) if refs else {}
+            pickers = dict(zip(self.playground.models.values(), [refs[0], refs[-1]], strict=False)) if refs else {}
             return {**self.playground.begin(prompt), **pickers, self.tabs: gr.Tabs(selected="playground")}
 
         pickers = [self.train.data.dataset, self.evaluate.dataset, *self.file_pickers]
-        demo.load(self.open, self.cursor, [*told, *pickers], **POLL)
+        loaded = demo.load(self.open, self.cursor, [*told, *pickers], **POLL)
         refresh(self.timer.tick)
         train.connect(self.train, swept, [self.runs.sweep, self.tabs], refresh, workspace)
         evaluate.connect(self.evaluate, refresh, workspace)
-        playground.connect(self.playground, workspace)
+        playground.connect(
+            self.playground, [self.train.data.dataset, self.evaluate.dataset], refresh, loaded.then, workspace
+        )
         runs.connect(self.runs, opened, [card.run, self.tabs], refresh, workspace)
         form = [self.train.data.dataset, *self.train.settings.values]
         card.further.click(toasts(further), card.run, form, **ACTION)
@@ -210,6 +217,8 @@ class Page:
         if job.kind == "evaluate":
             report = live.key(job, self.workspace)
             return {self.tabs: gr.Tabs(selected="evaluate"), self.evaluate.report: report}
+        if job.kind == "prompts":
+            return {self.tabs: gr.Tabs(selected="playground")}
         run = job.id if job.kind == "train" else getattr(jobs.read_config(job.folder), "model", "").partition("/")[0]
         return {self.tabs: gr.Tabs(selected="train"), self.train.live.run: run}
 

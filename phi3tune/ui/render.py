@@ -127,17 +127,28 @@ def bar(fraction: float, label: str) -> str:
     )
 
 
-def answer_text(text: str) -> str:
+def answer_text(text: str, mark: tuple[int, int] | None = None) -> str:
     """What a model said, character for character; fenced code is set in a code block.
 
-    Nothing of it is interpreted, so it can run no script and fetch no image.
+    Nothing of it is interpreted, so it can run no script and fetch no image. `mark` is the part from one place to
+    another that is to stand out.
     """
-    parts = text.split("```")
-    shown = []
-    for place, part in enumerate(parts):
-        if place % 2 == 0:
-            shown.append(esc(part))
-            continue
-        language, newline, code = part.partition("\n")
-        shown.append(f"<code class='pt-code'>{esc(code if newline and ' ' not in language.strip() else part)}</code>")
+    shown, start = [], 0
+    for place, part in enumerate(text.split("```")):
+        code, at = part, start
+        if place % 2:
+            language, newline, rest = part.partition("\n")
+            if newline and " " not in language.strip():
+                code, at = rest, start + len(language) + 1
+        html = _marked(code, at, mark)
+        shown.append(f"<code class='pt-code'>{html}</code>" if place % 2 else html)
+        start += len(part) + 3
     return f'<div class="pt-text">{"".join(shown)}</div>'
+
+
+def _marked(text: str, at: int, mark: tuple[int, int] | None) -> str:
+    """A piece that begins at the place `at` of the whole text, escaped."""
+    first, last = (min(max(place - at, 0), len(text)) for place in mark or (0, 0))
+    if first == last:
+        return esc(text)
+    return f'{esc(text[:first])}<mark class="pt-differs">{esc(text[first:last])}</mark>{esc(text[last:])}'

@@ -22,7 +22,13 @@ from phi3tune.ui.render import (
     table,
 )
 
-DOING = {"train": "training", "evaluate": "evaluating", "export": "building", "download": "downloading"}
+DOING = {
+    "train": "training",
+    "evaluate": "evaluating",
+    "export": "building",
+    "download": "downloading",
+    "prompts": "answering prompts",
+}
 STATES = {"queued": "waiting", "completed": "finished", "stopped": "stopped", "failed": "failed", "paused": "paused"}
 SAMPLE_STEPS = 3
 

@@ -11,7 +11,7 @@ import gradio as gr
 from phi3tune import data
 from phi3tune.engines import models
 from phi3tune.errors import UserError
-from phi3tune.paths import Workspace
+from phi3tune.paths import MANIFEST, Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +40,15 @@ def toasts(handler: Callable[P, R]) -> Callable[P, R]:
 def model_choices(workspace: Workspace, kind: str | None = None) -> Choices:
     """`(label, ref)` of every model there is, or of one kind of engine only."""
     return [(ref.label, ref.ref) for ref in models.list_models(workspace) if kind in (None, ref.kind)]
+
+
+def checkpoint_choices(workspace: Workspace) -> Choices:
+    """`(label, ref)` of every complete checkpoint of every run."""
+    found = [
+        path.parent for run in workspace.run_folders() for path in run.glob(f"checkpoints/checkpoint-*/{MANIFEST}")
+    ]
+    refs = sorted((path.parts[-3], int(path.name.rpartition("-")[2]), path.name) for path in found)
+    return [(f"{run}/{name}", f"{run}/{name}") for run, _, name in refs]
 
 
 def dataset_choices(workspace: Workspace) -> Choices:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import App, Visit
-from tests.path import labels
-from tests.path.command import call
+from tests.path.command import Scored
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 RUN = "topics"
@@ -19,14 +19,10 @@ ROWS = 500
 
 
 @pytest.fixture(scope="module")
-def report(app: App, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the report of phi3-nano and a short run on it."""
-    folder = labels.write(tmp_path_factory.mktemp("data") / "topics", train=160, test=ROWS)
-    trained = call(app.home, "train", "--dataset", str(folder), "--name", RUN, "--epochs", "1", "--json")
-    assert trained.code == 0, trained.errors
-    answer = call(app.home, "evaluate", "phi3-nano", RUN, "--dataset", str(folder), "--max-new-tokens", "8", "--json")
-    assert answer.code == 0, answer.errors
-    return Path(answer.json["path"])
+def report(app: App, topics: Scored) -> Path:
+    """The folder of the shared report, in the workspace of the app."""
+    shutil.copytree(topics.home / "runs", app.home / "runs", dirs_exist_ok=True)
+    return app.home / topics.report.relative_to(topics.home)
 
 
 def test_two_models_on_500_rows(visit: Visit, report: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from phi3tune import system
+from phi3tune.engines import genai
 from phi3tune.engines.base import Chunk, Request, Sampling, collect
 from phi3tune.engines.genai import GenaiEngine
 from phi3tune.engines.torch_engine import TorchEngine
@@ -79,10 +80,11 @@ def test_rewind(engine: GenaiEngine) -> None:
     edited = [*turn[:20], *some_ids(5, seed=1)]
     second = collect(engine.stream(greedy(edited)))
     assert second.usage.cached_tokens == 20
-    collect(engine.stream(greedy(some_ids(8, seed=2))))
-    unrelated = collect(engine.stream(greedy(edited)))
-    assert unrelated.usage.cached_tokens == 0
-    assert unrelated.token_ids == second.token_ids
+    other = collect(engine.stream(greedy(some_ids(8, seed=2))))
+    assert other.usage.cached_tokens == 0
+    back = collect(engine.stream(greedy(edited)))
+    assert back.usage.cached_tokens == len(edited) - 1, "another chat does not push this one out"
+    assert back.token_ids == second.token_ids
 
 
 def test_a_longer_chat_outgrows_what_was_reserved(engine: GenaiEngine, torch_engine: TorchEngine) -> None:
@@ -157,10 +159,12 @@ def test_threads_follow_the_cores(fp32_build: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(og, "Config", Config)
     monkeypatch.setattr(system, "cores", lambda: 3)
+    GenaiEngine(fp32_build)  # so small that threads do not help
+    monkeypatch.setattr(genai, "_SMALL", 0)
     GenaiEngine(fp32_build)
-    GenaiEngine(fp32_build, threads=1)
+    GenaiEngine(fp32_build, threads=2)
     sessions = [overlay["model"]["decoder"]["session_options"] for overlay in overlays]
-    assert sessions == [{"intra_op_num_threads": 3}, {"intra_op_num_threads": 1}]
+    assert sessions == [{"intra_op_num_threads": count} for count in (1, 3, 2)]
 
 
 def test_info(engine: GenaiEngine, fp32_build: Path) -> None:

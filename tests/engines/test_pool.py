@@ -21,14 +21,14 @@ import pytest
 
 from phi3tune.engines.base import Chunk, Completion, EngineError, Request, Sampling, collect
 from phi3tune.engines.models import ModelRef
-from phi3tune.engines.pool import Pool
+from phi3tune.engines.pool import SLOTS, Pool
 from phi3tune.engines.process import ChildProcess
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
 from phi3tune.paths import PACKAGE, write_manifest
 from phi3tune.system import Memory
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 PROMPT = [32010, 6324, 727, 32007, 32001]
 LONG = Request(PROMPT, Sampling(max_new_tokens=400))
 SHORT = Request(PROMPT, Sampling(max_new_tokens=8))
@@ -70,7 +70,13 @@ def tuned(tiny_model: Path, adapters: dict[str, Path]) -> list[ModelRef]:
 
 
 def pids(pool: Pool) -> list[int]:
-    return [child.pid for child in pool._children.values() if child.pid is not None]
+    return [process.pid for place in pool._places.values() if (process := place.running()) is not None]
+
+
+def process_of(pool: Pool, ref: ModelRef) -> ChildProcess:
+    process = pool._places[ref.loaded].process
+    assert process is not None
+    return process
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -97,7 +103,7 @@ def test_base_and_tuned_from_the_same_child(
 def test_a_build_has_its_own_child(shared: Pool, build: ModelRef, torch_engine: TorchEngine) -> None:
     answer = collect(shared.stream(build, SHORT))
     assert answer.token_ids == torch_engine.generate([SHORT])[0].token_ids
-    modules = psutil.Process(shared._children[build.base].pid).memory_maps()
+    modules = psutil.Process(process_of(shared, build).pid).memory_maps()
     assert not any("libtorch" in module.path for module in modules), "a build needs no torch"
 
 
@@ -140,9 +146,15 @@ def test_cancel(shared: Pool, base: ModelRef) -> None:
 
 def test_cancel_while_waiting(shared: Pool, base: ModelRef) -> None:
     collect(shared.stream(base, SHORT))
-    with shared._processor.take():
-        answer = collect(shared.stream(base, SHORT, lambda: True))
+    others = [shared.stream(base, LONG) for _ in range(SLOTS)]
+    for other in others:
+        next(other)
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    answer = collect(shared.stream(base, SHORT, stop.is_set))
     assert (answer.finish_reason, answer.token_ids) == ("cancelled", ())
+    for other in others:
+        other.close()
 
 
 def test_an_absent_reader_holds_nobody_up(shared: Pool, base: ModelRef) -> None:
@@ -154,21 +166,46 @@ def test_an_absent_reader_holds_nobody_up(shared: Pool, base: ModelRef) -> None:
     assert len(first.token_ids) + sum(len(chunk.token_ids) for chunk in rest) == 60
 
 
-def test_a_closed_stream_stops_the_child(shared: Pool, base: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    reasons = []
-    answer = ChildProcess.stream
-
-    def watched(*arguments: Any) -> Iterator[Chunk]:
-        for chunk in answer(*arguments):
-            reasons.append(chunk.finish_reason)
-            yield chunk
-
-    monkeypatch.setattr(ChildProcess, "stream", watched)
+def test_a_closed_stream_stops_the_child(shared: Pool, base: ModelRef) -> None:
     stream = shared.stream(base, LONG)
     next(stream)
     stream.close()
-    collect(shared.stream(base, SHORT))  # waits for the other's end
-    assert [reason for reason in reasons if reason is not None] == ["cancelled", "length"]
+    wait_for(lambda: shared.busy == 0, seconds=1.0)
+
+
+def test_answers_under_way_take_turns(shared: Pool, build: ModelRef) -> None:
+    """Of equal answers asked for one after the other, none is done before another has begun."""
+    request = Request(PROMPT, Sampling(max_new_tokens=300, logit_bias=dict.fromkeys((32000, 32001, 32007), -100.0)))
+    alone = collect(shared.stream(build, request))
+    began, ended, answers = [], [], []
+
+    def ask(user: int) -> None:
+        chunks = []
+        for chunk in shared.stream(build, request):
+            if not chunks:
+                began.append(time.monotonic())
+            chunks.append(chunk)
+        ended.append(time.monotonic())
+        answers.append(collect(chunks).token_ids)
+
+    threads = [threading.Thread(target=ask, args=(user,)) for user in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert answers == [alone.token_ids] * 4
+    assert max(began) < min(ended)
+
+
+def test_two_processes_take_turns(shared: Pool, base: ModelRef, build: ModelRef) -> None:
+    for ref in (base, build):
+        collect(shared.stream(ref, SHORT))
+    streams = [shared.stream(ref, LONG) for ref in (base, build)]
+    for stream in streams:
+        assert next(stream).finish_reason is None
+    assert shared._processor._running in [process_of(shared, ref) for ref in (base, build)]
+    assert [list(stream)[-1].finish_reason for stream in streams] == ["length", "length"]
+    assert shared.busy == 0
 
 
 def test_mistakes_come_back_as_errors(shared: Pool, base: ModelRef, tmp_path: Path) -> None:
@@ -218,10 +255,14 @@ def test_loading_is_visible_and_can_be_cancelled(pool: Pool, build: ModelRef) ->
 
     def cancelled() -> bool:
         seen.append(pool.state(build))
-        return seen[-1] == "loading"
+        shares.append(pool.progress(build))
+        return shares[-1] is not None and shares[-1] > 0
 
+    shares: list[float | None] = []
+    assert pool.progress(build) is None
     assert collect(pool.stream(build, SHORT, cancelled)).finish_reason == "cancelled"
     assert "loading" in seen
+    assert pool.progress(build) is None
     assert pool.state(build) == "not loaded"
     assert pids(pool) == []
 
@@ -236,9 +277,16 @@ def test_idle_children_make_room(build: ModelRef, tmp_path: Path, monkeypatch: p
         for ref in refs:
             pool.info(ref)
         assert [pool.state(ref) for ref in refs] == ["not loaded", "ready", "ready"]
-        monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(0, 0))
+        assert set(pool.memory) == {"second", "third"}
+        stream = pool.stream(refs[2], LONG)
+        next(stream)
+        monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(2**40, 0))
         pool.info(build)
-        assert [pool.state(ref) for ref in refs] == ["ready", "not loaded", "not loaded"]
+        assert [pool.state(ref) for ref in refs] == ["ready", "not loaded", "ready"], "one in use is never closed"
+        assert list(stream)[-1].finish_reason == "length"
+        monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(10**6, 10**6))
+        with pytest.raises(UserError, match="needs about"):
+            pool.info(refs[1])
     finally:
         pool.close()
 
@@ -272,7 +320,7 @@ def test_children_end_with_their_parent(build: ModelRef) -> None:
         "import os, sys; from pathlib import Path; from phi3tune.engines.models import ModelRef; "
         "from phi3tune.engines.pool import Pool; pool = Pool(); base = Path(sys.argv[1]); "
         "pool.info(ModelRef('b', 'b', 'onnxruntime-genai', base)); "
-        "print(pool._children[base].pid, flush=True); os.kill(os.getpid(), 9)"
+        "print(pool._places[base].process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     parent = subprocess.run(
         [sys.executable, "-c", code, str(build.base)], capture_output=True, text=True, cwd=PACKAGE.parent

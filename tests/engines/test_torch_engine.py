@@ -48,7 +48,7 @@ def reference(folder: Path, prompt: list[int], tokens: int) -> list[int]:
 def fresh(engine: TorchEngine) -> TorchEngine:
     """The same weights with nothing kept."""
     view = engine.with_adapter(None)
-    view._kept = type(engine._kept)()
+    view.kept = engine._new_kept()
     return view
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from phi3tune.engines.turns import Turns
+from phi3tune.engines.turns import Processor, Turns
 
 
 def test_first_come_first_served() -> None:
@@ -55,3 +55,34 @@ def test_an_error_frees_the_turn() -> None:
         pass
     with turns.take_if_free() as free:
         assert free
+
+
+class FakeWorker:
+    def __init__(self, ran: list[FakeWorker], *, alive: bool = True) -> None:
+        self.busy, self._ran, self._alive = True, ran, alive
+
+    def run(self) -> bool:
+        if self._alive:
+            self._ran.append(self)
+        return self._alive
+
+
+def test_one_worker_runs_at_a_time() -> None:
+    ran: list[FakeWorker] = []
+    first, second, gone = FakeWorker(ran), FakeWorker(ran), FakeWorker(ran, alive=False)
+    processor = Processor()
+    for worker in (first, first, gone, second, second):
+        processor.want(worker)
+    assert ran == [first]
+    processor.paused(first)
+    processor.paused(second)
+    assert ran == [first, second, first]
+    second.busy = False
+    processor.paused(first)  # `second` is in line, and says at once that it has nothing to do
+    assert ran[-1] is second
+    processor.paused(second)
+    first.busy = False
+    processor.paused(first)
+    assert ran == [first, second, first, second, first]
+    processor.want(second)
+    assert ran[-1] is second

@@ -12,9 +12,9 @@ import torch
 from phi3tune.chat import Renderer
 from phi3tune.config import Precision
 from phi3tune.data import Conversation
-from phi3tune.engines.base import Completion, EngineInfo, Request, Usage
+from phi3tune.engines.base import Chunk, Completion, EngineInfo, Request, Usage, never
 from phi3tune.errors import UserError
-from phi3tune.events import Progress
+from phi3tune.events import Phase, Progress
 from phi3tune.export.parity import TIE, compare
 from tests.fakes import RecordingReporter
 
@@ -43,6 +43,10 @@ class TableEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         return [self._answer(request) for request in requests]
+
+    def stream(self, request: Request, cancelled: Any = never) -> Iterator[Chunk]:
+        answer = self._answer(request)
+        yield Chunk(answer.text, answer.token_ids, answer.finish_reason, answer.usage)
 
     def _answer(self, request: Request) -> Completion:
         ids: list[int] = []
@@ -107,7 +111,7 @@ def test_agrees_with_torch(tiny_model: Path) -> None:
     assert report["perplexity_ratio"] == pytest.approx(theirs / ours)
 
 
-@pytest.mark.parametrize("precision", ["int4", "int8", "fp32"])
+@pytest.mark.parametrize("precision", ["int4", "int8", "fp16", "fp32"])
 def test_same_model_passes(tiny_model: Path, precision: Precision) -> None:
     report = parity(tiny_model, lambda row: row, precision)
     assert report["passed"] is True
@@ -115,10 +119,17 @@ def test_same_model_passes(tiny_model: Path, precision: Precision) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "passing"), [(1e-4, {"fp32", "int8", "int4"}), (0.01, {"int8", "int4"}), (0.05, {"int4"}), (2.0, set())]
+    ("size", "passing"),
+    [
+        (1e-4, {"fp32", "fp16", "int8", "int4"}),
+        (0.002, {"fp16", "int8", "int4"}),
+        (0.01, {"int8", "int4"}),
+        (0.05, {"int4"}),
+        (2.0, set()),
+    ],
 )
 def test_limits_tighten_with_precision(tiny_model: Path, size: float, passing: set[str]) -> None:
-    precisions: tuple[Precision, ...] = ("int4", "int8", "fp32")
+    precisions: tuple[Precision, ...] = ("int4", "int8", "fp16", "fp32")
     assert {name for name in precisions if parity(tiny_model, noise(size), name)["passed"]} == passing
 
 
@@ -172,3 +183,60 @@ def test_chats_that_do_not_fit_are_left_out(tiny_model: Path) -> None:
     assert report["rows"] == len(CHATS)
     with pytest.raises(UserError, match="fits"):
         compare(short, short, [long], "int4", RecordingReporter())
+
+
+class LateNoise(TableEngine):
+    """Wrong only beyond `begin` tokens, as a build whose window or rotary factors are wrong."""
+
+    def __init__(self, folder: Path, begin: int) -> None:
+        super().__init__(folder)
+        self.begin = begin
+        self.read: list[int] = []
+
+    def logits(self, token_ids: Sequence[int], positions: Sequence[int]) -> Iterator[np.ndarray]:
+        self.read.append(len(token_ids))
+        rows = [row for part in super().logits(token_ids, positions) for row in part]
+        for position, row in zip(positions, rows, strict=True):
+            yield (noise(3.0)(row) if position >= self.begin else row)[None]
+
+
+def test_lengths_of_the_context(tiny_model: Path) -> None:
+    build = LateNoise(tiny_model, 10_000)
+    report = compare(TableEngine(tiny_model), build, CHATS, "int4", RecordingReporter(), context_tokens=400)
+    assert report is not None
+    assert [(each["share"], each["length"]) for each in report["contexts"]] == [
+        (0.25, 100), (0.5, 200), (0.75, 300), (1.0, 400)
+    ]  # fmt: skip
+    assert all(0 < each["tokens"] <= 256 and each["kl_mean"] == 0.0 for each in report["contexts"])
+    assert report["contexts"][3]["tokens"] > report["contexts"][0]["tokens"]
+    assert report["passed"] is True
+    assert build.read[len(CHATS)] == 400  # one pass for all four
+    beyond = compare(TableEngine(tiny_model), build, CHATS, "int4", RecordingReporter(), context_tokens=4096)
+    assert beyond is not None
+    assert beyond["contexts"][-1]["length"] == 512  # the model's context
+
+
+def test_build_that_is_wrong_only_late_fails(tiny_model: Path) -> None:
+    report = compare(
+        TableEngine(tiny_model), LateNoise(tiny_model, 320), CHATS, "int4", RecordingReporter(), context_tokens=400
+    )
+    assert report is not None
+    assert report["kl_mean"] == 0.0
+    assert [bool(each["missed"]) for each in report["contexts"]] == [False, False, False, True]
+    assert "at 400 tokens" in report["missed"][0]
+    assert report["passed"] is False
+
+
+def test_two_sides_of_the_rotary_switch_are_read_apart(tiny_model: Path) -> None:
+    build = LateNoise(tiny_model, 10_000)
+    settings = {"context_tokens": 400, "rope_switch": 250}
+    report = compare(TableEngine(tiny_model), build, CHATS, "int4", RecordingReporter(), **settings)
+    assert report is not None
+    assert len(report["contexts"]) == 4
+    assert [length for length in build.read[len(CHATS) :] if length in (200, 400)] == [200, 400]
+
+
+def test_stop_at_long_prompts(tiny_model: Path) -> None:
+    reporter = RecordingReporter(stop_when=lambda event: isinstance(event, Phase))
+    engine = TableEngine(tiny_model)
+    assert compare(engine, engine, CHATS, "int4", reporter, context_tokens=400) is None

@@ -25,6 +25,7 @@ LONG = 100_000
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.browser
 def test_a_killed_app_costs_the_run_nothing_and_its_successor_shows_it(
     visit: Visit, app: App, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch

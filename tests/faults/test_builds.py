@@ -15,7 +15,7 @@ from phi3tune.paths import Workspace, file_hash, write_manifest
 from tests.fake_runs import chats, finished_run, lora_adapter
 from tests.faults.victims import FULL, TEMPORARY, kill, one_core, wait_until, whole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 KILLS = 5 if FULL else 1
 
 

@@ -15,7 +15,7 @@ from phi3tune.training.checkpoints import checkpoint_folders
 from tests.faults.conftest import NewTrial
 from tests.faults.victims import KEPT, SAVE_STEPS, STEPS, Ending, Trial, newest, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 DAY = 86_400
 
 

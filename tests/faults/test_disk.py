@@ -16,7 +16,7 @@ from phi3tune.paths import Workspace
 from phi3tune.training.checkpoints import checkpoint_folders
 from tests.faults.victims import Ending, Trial, newest, wait_until, whole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 DISK_BYTES = 16 * 1024**2
 
 

@@ -18,7 +18,7 @@ from phi3tune.training.checkpoints import checkpoint_folders
 from tests.faults.conftest import NewTrial
 from tests.faults.victims import FULL, Ending, Trial, kill, newest, wait_until, whole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 KILLS = 20 if FULL else 2
 NAMED_WITHIN = 10.0
 Blow = Callable[[Trial, Path, random.Random], bool]

@@ -49,3 +49,16 @@ class Tuned:
 
     def __call__(self, *argv: str) -> Answer:
         return call(self.home, *argv)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run, its workspace, and what `evaluate --json` printed of it beside its base."""
+
+    home: Path
+    run: str
+    result: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        return Path(self.result["path"])

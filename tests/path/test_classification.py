@@ -11,7 +11,7 @@ from phi3tune.paths import Workspace
 from tests.path import labels
 from tests.path.command import Command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_three_labels_are_learned_and_the_onnx_build_gives_the_same(

@@ -18,7 +18,7 @@ from phi3tune.events import Metrics, Resumed, Sample, read_events
 from phi3tune.paths import Workspace
 from tests.path.command import ROOT, Command, Tuned
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 SHORT = ("--model", "phi3-nano", "--dataset", "lantern-support", "--max-steps", "12", "--save-steps", "4")
 
 

@@ -56,6 +56,7 @@ def start(rank: int, home: Path, arguments: list[str]) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_machines_finish_a_run_that_one_of_them_keeps_also_after_the_other_was_lost(
     machines: None, tmp_path: Path, tiny_model: Path
 ):

@@ -55,6 +55,7 @@ def assert_equal(run: Run, alone: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_two_processes_equal_one(alone: Run, new_run: NewRun):
     run = new_run(**SETTINGS, processes=2)
     run.go()
@@ -76,6 +77,7 @@ def ranks_of(run: Run) -> dict[int, psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_death_of_one_is_named_and_the_run_resumes(alone: Run, new_run: NewRun, victim: int):
     run = new_run(**SETTINGS, processes=2)
@@ -97,6 +99,7 @@ def test_the_death_of_one_is_named_and_the_run_resumes(alone: Run, new_run: NewR
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_all_stop_at_the_same_step_and_go_on(alone: Run, new_run: NewRun):
     run = new_run(**SETTINGS, processes=2)
     stopped = run.go(stop_when=lambda event: isinstance(event, Metrics) and event.step == 2)
@@ -108,6 +111,7 @@ def test_all_stop_at_the_same_step_and_go_on(alone: Run, new_run: NewRun):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_users_mistake_in_a_process_is_told_as_one(new_run: NewRun):
     run = new_run(**SETTINGS, processes=2)
     run.config = run.config.model_copy(update={"dataset": str(run.folder / "gone.jsonl")})

@@ -1,180 +1,217 @@
-from __future__ import annotations
+"""Conversations side by side: asking, going back, branches, blind votes, and files."""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
 
 import pytest
 
-from phi3tune.engines.base import Chunk, Usage
+from phi3tune import votes
+from phi3tune.config import SamplingConfig
+from phi3tune.conversations import Conversation, from_json, to_json
 from phi3tune.errors import UserError
-from phi3tune.ui import dialogue, render_chat
-from phi3tune.ui.dialogue import Dialogue, Pane
+from phi3tune.ui.dialogue import MOST_BRANCHES, SIDES, Dialogue, Side
+from phi3tune.ui.pane import Turn
 
-USAGE = Usage(prompt_tokens=5, cached_tokens=0, completion_tokens=34, first_token_seconds=0.034, tokens_per_second=61.0)
-ATTACK = "<img src='http://evil.example/x' onerror=alert(1)>"
-
-
-def stream_of(*texts: str) -> dialogue.Stream:
-    def stream(cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        for text in texts:
-            if cancelled():
-                yield Chunk("", (), "cancelled", USAGE)
-                return
-            yield Chunk(text, (1,))
-        yield Chunk("", (), "stop", USAGE)
-
-    return stream
+MODELS: dict[Side, str] = {"left": "base", "right": "lamp", "third": "build"}
+CONFIGS = dict.fromkeys(SIDES, SamplingConfig(system="Be brief."))
 
 
-def asked(text: str = "Hi") -> Pane:
-    pane = Pane()
-    pane.ask(text)
-    return pane
+def ask(said: Dialogue, text: str, to: tuple[Side, ...] | None = None, answers: dict[Side, str] | None = None) -> None:
+    """A question with its answers, which say which model gave them."""
+    said.ask(text, to or said.shown, MODELS, CONFIGS)
+    for side, pane in said.panes.items():
+        if pane.take():
+            turn = pane.turns[-1]
+            turn.text, turn.finish = (answers or {}).get(side, f"{text} by {turn.model}"), "stop"
+            pane.stop()
 
 
-def test_answer_is_kept_exactly() -> None:
-    pane = asked()
-    for _ in dialogue.answer(pane, "lamp", stream_of("  two\n", "    spaces  ")):
-        pass
-    turn = pane.turns[-1]
-    assert (turn.text, turn.finish, turn.usage, turn.model) == ("  two\n    spaces  ", "stop", USAGE, "lamp")
-    assert not pane.busy
+def texts(said: Dialogue, side: Side = "left") -> list[str]:
+    return [turn.text for turn in said.panes[side].turns]
 
 
-def test_text_is_shown_in_steps_of_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(dialogue.time, "monotonic", lambda: now[0])
-
-    def stream(cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        for _ in range(100):
-            now[0] += dialogue.YIELD_SECONDS / 4
-            yield Chunk("a", (1,))
-        yield Chunk("", (), "stop", USAGE)
-
-    shown = sum(1 for _ in dialogue.answer(asked(), "m", stream))
-    assert 20 <= shown <= 30
-
-
-def test_stop_ends_the_engine_and_keeps_what_came() -> None:
-    pane = asked()
-    answering = dialogue.answer(pane, "m", stream_of("a", "b", "c"))
-    next(answering)
-    next(answering)
-    pane.stop()
-    for _ in answering:
-        pass
-    assert (pane.turns[-1].text, pane.turns[-1].finish) == ("a", "cancelled")
-
-
-def test_leaving_the_page_cancels_the_engine() -> None:
-    seen: list[Callable[[], bool]] = []
-
-    def stream(cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        seen.append(cancelled)
-        while True:
-            yield Chunk("a", (1,))
-
-    pane = asked()
-    answering = dialogue.answer(pane, "m", stream)
-    next(answering)  # before the first word: what is being waited for
-    next(answering)
-    assert not seen[0]()
-    answering.close()
-    assert seen[0]()
-    assert not pane.busy
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [(UserError("the chat is too long"), "the chat is too long"), (ZeroDivisionError(), "An internal fault")],
-)
-def test_an_error_stays_in_its_pane(error: Exception, told: str) -> None:
+def test_one_message_goes_to_every_open_pane() -> None:
     said = Dialogue()
-    for pane in said.panes.values():
-        pane.ask("Hi")
-
-    def fails(cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        raise error
-
-    left, right = said.panes.values()
-    for _ in dialogue.answer(left, "m", fails):
-        pass
-    for _ in dialogue.answer(right, "m", stream_of("fine")):
-        pass
-    assert told in left.turns[-1].error
-    assert (right.turns[-1].text, right.turns[-1].error) == ("fine", "")
-    assert not said.busy
-    assert told in render_chat.pane(left, "")
+    ask(said, "one")
+    assert texts(said) == ["one", "one by base"] and texts(said, "right") == ["one", "one by lamp"]
+    assert texts(said, "third") == []
+    said.shown = SIDES
+    ask(said, "two")
+    assert texts(said, "third") == ["two", "two by build"]
+    assert said.panes["left"].turns[-1].asked == CONFIGS["left"]
 
 
-def test_only_whole_exchanges_are_given_to_the_model() -> None:
-    pane = asked("one")
-    pane.turns[-1].text = "answer"
-    pane.ask("two")
-    pane.turns[-1].error = "failed"
-    pane.ask("three")
-    assert pane.messages("Be brief.") == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "one"},
-        {"role": "assistant", "content": "answer"},
-        {"role": "user", "content": "three"},
-    ]
-    assert pane.messages("  ")[0]["role"] == "user"
+def test_panes_can_be_asked_different_things() -> None:
+    said = Dialogue()
+    ask(said, "one", ("left",))
+    ask(said, "other", ("right",))
+    assert texts(said) == ["one", "one by base"] and texts(said, "right") == ["other", "other by lamp"]
 
 
-def test_again_replaces_the_last_answer() -> None:
-    pane = asked("one")
-    pane.turns[-1].text = "first"
-    pane.stop()
-    pane.again()
-    assert pane.busy
-    assert [turn.text for turn in pane.turns] == ["one", ""]
+def test_only_panes_that_are_free_can_be_asked() -> None:
+    said = Dialogue()
+    said.ask("one", ["left"], MODELS, CONFIGS)
+    with pytest.raises(UserError, match="Wait"):
+        said.ask("two", said.shown, MODELS, CONFIGS)
+    said.ask("two", ["right"], MODELS, CONFIGS)
+    assert said.busy and not said.branches[0]
+    with pytest.raises(UserError, match="Write a message"):
+        said.ask(" ", ["right"], MODELS, CONFIGS)
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "place"),
-    [("a b c", "a b c", None), ("a b c", "a x c", 2), ("a b", "a b c", 3), ("", "a", 1), ("a  b", "a b", None)],
-)
-def test_first_difference_counts_words(left: str, right: str, place: int | None) -> None:
-    assert dialogue.first_difference(left, right) == place
+def test_an_answer_is_filled_by_one_only() -> None:
+    said = Dialogue()
+    said.ask("one", ["left"], MODELS, CONFIGS)
+    assert said.panes["left"].take()
+    assert not said.panes["left"].take() and not said.panes["right"].take()
 
 
-def finished(text: str) -> Pane:
-    pane = asked(ATTACK)
-    for _ in dialogue.answer(pane, ATTACK, stream_of(text)):
-        pass
-    return pane
+def test_regenerate_keeps_the_answer_before_as_a_branch() -> None:
+    said = Dialogue()
+    with pytest.raises(UserError, match="no answer"):
+        said.again(MODELS, CONFIGS)
+    ask(said, "one")
+    said.again({**MODELS, "right": "other"}, CONFIGS)
+    assert said.busy and texts(said, "right") == ["one", ""]
+    assert said.panes["right"].turns[-1].model == "other"
+    said.stop()
+    said.switch(0)
+    assert texts(said, "right") == ["one", "one by lamp"]
+    said.switch(1)
+    assert texts(said, "right") == ["one", ""]
 
 
-def test_pane_shows_text_as_text() -> None:
-    html = render_chat.pane(finished(f"see {ATTACK} ![x](http://evil.example/y.png)"), "")
-    assert "<img" not in html
-    assert "![x](http://evil.example/y.png)" in html
-    assert "pt-typing" not in html
+def test_an_edited_question_is_asked_again_in_its_place() -> None:
+    said = Dialogue()
+    ask(said, "one")
+    ask(said, "two")
+    assert said.edit("right", 0) == "one"
+    ask(said, "uno")
+    assert texts(said) == ["uno", "uno by base"] and texts(said, "right") == ["uno", "uno by lamp"]
+    said.switch(0)
+    assert texts(said) == ["one", "one by base", "two", "two by base"]
+    assert said.editing is None
 
 
-def test_empty_pane_says_what_to_do() -> None:
-    assert "choose a model" in render_chat.pane(Pane(), "choose a model")
+def test_an_edit_leaves_alone_a_pane_that_was_asked_something_else() -> None:
+    said = Dialogue()
+    ask(said, "one", ("left",))
+    ask(said, "other", ("right",))
+    said.edit("left", 0)
+    ask(said, "uno")
+    assert texts(said) == ["uno", "uno by base"] and texts(said, "right") == ["other", "other by lamp"]
 
 
-def test_figures_of_an_answer() -> None:
-    pane = finished("yes")
-    assert render_chat.stats(pane.turns[-1]) == "first token 34 ms · 61.0 tok/s · 34 tokens · finished"
-    assert "61.0 tok/s" in render_chat.stats_line(pane)
-    waiting = asked()
-    waiting.waiting_for = "loading the model"
-    assert "loading the model" in render_chat.stats_line(waiting)
-    assert "pt-typing" in render_chat.pane(waiting, "")
+def test_continue_from_an_earlier_answer() -> None:
+    said = Dialogue()
+    for text in ("one", "two", "three"):
+        ask(said, text)
+    said.go_on_from("left", 1)
+    assert texts(said) == ["one", "one by base"] and texts(said, "right") == ["one", "one by lamp"]
+    ask(said, "deux")
+    said.switch(0)
+    assert len(texts(said)) == 6
+    for side, place in (("left", 0), ("left", 9), ("third", 1)):
+        with pytest.raises(UserError):
+            said.go_on_from(side, place)  # type: ignore[arg-type]
+    with pytest.raises(UserError):
+        said.edit("left", 1)
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "text"),
-    [("a b", "a b", "Both gave the same answer."), ("a b", "a c", "from word 2 on"), ("a  b", "a b", "their spacing")],
-)
-def test_difference_between_the_answers(left: str, right: str, text: str) -> None:
-    said = Dialogue(dict(zip(dialogue.SIDES, (finished(left), finished(right)), strict=True)))
-    assert text in render_chat.difference(said)
+def test_branches_are_bounded() -> None:
+    said = Dialogue()
+    ask(said, "one")
+    for number in range(MOST_BRANCHES + 5):
+        said.edit("left", 0)
+        ask(said, str(number))
+    assert len(said.branches) == MOST_BRANCHES and said.at == MOST_BRANCHES - 1
+    with pytest.raises(UserError):
+        said.switch(MOST_BRANCHES)
+    said.switch(0)
+    assert texts(said) == ["5", "5 by base"]
 
 
-def test_no_difference_is_told_while_one_still_answers() -> None:
-    said = Dialogue(dict(zip(dialogue.SIDES, (finished("a"), asked()), strict=True)))
-    assert render_chat.difference(said) == ""
+@pytest.fixture
+def blind() -> Dialogue:
+    said = Dialogue(blind=True)
+    ask(said, "one")
+    return said
+
+
+def test_blind_sides_are_drawn_by_lot() -> None:
+    seen = set()
+    for _ in range(64):
+        said = Dialogue(blind=True)
+        ask(said, "one")
+        assert sorted(said.drawn.values()) == ["base", "lamp"]
+        assert [said.panes[side].turns[-1].model for side in said.shown] == list(said.drawn.values())
+        seen.add(said.drawn["left"])
+    assert seen == {"base", "lamp"}
+
+
+def test_blind_sides_stay_for_the_round_whatever_is_chosen_meanwhile(blind: Dialogue) -> None:
+    drawn = dict(blind.drawn)
+    blind.ask("two", blind.shown, {**MODELS, "left": "spy"}, CONFIGS)
+    assert {side: blind.panes[side].turns[-1].model for side in blind.shown} == drawn
+
+
+def test_a_vote_shows_the_names_and_ends_the_round(blind: Dialogue) -> None:
+    assert blind.hidden and blind.votable
+    assert blind.vote("B") == blind.drawn["right"]
+    assert not blind.hidden and not blind.votable
+    with pytest.raises(UserError):
+        blind.vote("A")
+    with pytest.raises(UserError, match="round is over"):
+        blind.again(MODELS, CONFIGS)
+    ask(blind, "two")
+    assert blind.hidden and texts(blind)[0] == "two" and len(texts(blind)) == 2
+
+
+def test_no_vote_without_whole_answers(blind: Dialogue) -> None:
+    blind.panes["left"].turns[-1].finish = "cancelled"
+    assert not blind.votable
+    blind.panes["left"].turns[-1].finish = "stop"
+    blind.panes["right"].turns.clear()
+    assert not blind.votable
+    assert not Dialogue(blind=True).votable
+    seen = Dialogue()
+    ask(seen, "one")
+    assert not seen.votable
+
+
+def test_a_tie_is_a_vote(blind: Dialogue) -> None:
+    assert blind.vote(votes.TIE) == votes.TIE
+
+
+def test_a_blind_round_between_equals_is_refused() -> None:
+    said = Dialogue(blind=True)
+    with pytest.raises(UserError, match="different model"):
+        said.ask("one", said.shown, dict.fromkeys(SIDES, "base"), CONFIGS)
+    assert not said.begun and not said.busy
+
+
+def test_settings_of_all_or_of_each() -> None:
+    cold, warm, hot = (SamplingConfig(temperature=value) for value in (0.0, 0.5, 1.0))
+    said = Dialogue()
+    assert set(map(id, said.settings(cold).values())) == {id(cold)}
+    assert said.settings_for("left", cold) == cold
+    assert said.settings_for("right", warm) == cold, "the left pane's were changed, not the right one's"
+    assert said.settings(hot) == {"left": warm, "right": hot, "third": cold}
+    assert said.settings_for("left", hot) == warm
+    assert said.settings_for(None, warm) == warm
+    assert said.settings(warm)["right"] == warm
+
+
+def test_a_dialogue_comes_back_from_its_file() -> None:
+    said = Dialogue(shown=SIDES)
+    ask(said, "one")
+    ask(said, "two", ("left",))
+    said.ask("three", ["right"], MODELS, CONFIGS)  # not answered
+    file = to_json(Conversation(chats=said.saved()))
+    other = Dialogue()
+    ask(other, "before")
+    other.restore(from_json(file).chats)
+    assert [texts(other, side) for side in SIDES] == [texts(said, side) for side in SIDES]
+    assert other.shown == SIDES and not other.busy
+    assert other.panes["left"].turns[1] == Turn("assistant", "one by base", "base", "stop", asked=CONFIGS["left"])
+    other.switch(0)
+    assert texts(other) == ["before", "before by base"]

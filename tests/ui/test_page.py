@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ import gradio as gr
 import pytest
 
 from phi3tune import jobs
-from phi3tune.engines.base import Chunk, Request, Usage
-from phi3tune.engines.models import ModelRef
 from phi3tune.events import EventLog, Metrics
 from phi3tune.jobs import workers
 from phi3tune.paths import Workspace
-from phi3tune.ui import playground
 from phi3tune.ui.page import Page, create_ui
 
 from .conftest import MakeJob
@@ -121,7 +117,7 @@ def test_opening_chooses_the_bundled_data_and_the_bundled_model(page: Page) -> N
     assert seen["eval-models"]["value"] == ["phi3-nano"]
 
 
-UPLOADS = ("store", "load_settings", "take")
+UPLOADS = ("store", "load_settings", "take", "import_chat", "begin")
 
 
 def outputs_of(result: Any) -> list[Any]:
@@ -149,41 +145,3 @@ def test_no_handler_opens_a_path_that_a_client_names(demo: gr.Blocks, tmp_path: 
         called += 1
         assert "CANARY" not in repr(results), fn.name
     assert called > 15
-
-
-class FakePool:
-    """Answers with what it was asked, word by word."""
-
-    def state(self, ref: ModelRef) -> str:
-        return "not loaded"
-
-    def stream(self, ref: ModelRef, request: Request, cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        for word in ("It", " is", f" {ref.label}"):
-            yield Chunk(word, (1,))
-        yield Chunk("", (), "stop", Usage(len(request.prompt_ids), 0, 3, 0.02, 50.0))
-
-
-def test_both_panes_answer_one_message(demo: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playground, "_pool", FakePool())
-    handlers = {fn.name: fn for fn in demo.fns.values()}
-    said = next(deepcopy(part.value) for part in handlers["ask"].inputs if isinstance(part, gr.State))
-    seen = named(handlers["ask"].fn(said, "<b>Hello</b>"))
-    assert seen["composer"] == ""
-    assert seen["stop-answer"].visible
-    for side, model in (("left", "phi3-nano"), ("right", "no-such-model")):
-        settings = ["", 0.0, 1.0, 64, 0]
-        last = named(outputs_of(handlers[f"answer_{side}"].fn(said, model, *settings))[-1])
-    assert "It is phi3-nano" in last["pane-left"]
-    assert "&lt;b&gt;Hello" in last["pane-left"]
-    assert "no-such-model" in last["pane-right"] and "does not exist" in last["pane-right"]
-    assert "50.0 tok/s" in last["stats-left"]
-    assert last["send"].visible and not last["stop-answer"].visible
-
-
-@pytest.mark.parametrize("text", ["", "  \n "])
-def test_an_empty_message_is_refused(demo: gr.Blocks, text: str) -> None:
-    ask = next(fn for fn in demo.fns.values() if fn.name == "ask")
-    said = next(deepcopy(part.value) for part in ask.inputs if isinstance(part, gr.State))
-    with pytest.raises(gr.Error, match="Write a message first"):
-        ask.fn(said, text)
-    assert not said.busy

@@ -1,0 +1,120 @@
+"""Calibrated 4-bit weights: optimum's GPTQ on rows of the training, as a checkpoint that the model builder reads.
+
+GPTQ rounds a matrix column by column and lets the columns that are left make up for the error on real inputs
+(Frantar et al. 2022, arXiv 2210.17323). Of those inputs only their second moments are used, and nothing of the rows is
+written anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Phi3ForCausalLM
+
+from phi3tune.chat import Renderer
+from phi3tune.data import Conversation
+from phi3tune.engines.folders import read_json
+from phi3tune.engines.torch_model import choose_device, inference_dtype, load_weights, parameters
+from phi3tune.errors import UserError
+from phi3tune.events import Phase, Progress, Reporter
+from phi3tune.export.merge import write_model_files
+
+# Its setup.py looks for a GPU, and imports packages that it does not declare; with these it builds on any machine.
+INSTALL = "BUILD_CUDA_EXT=0 pip install --no-build-isolation gptqmodel==7.5.0 requests"
+BLOCK_SIZE = 32
+_MAX_TOKENS = 2048  # of a calibration row: longer ones add hours and little to learn from
+_SEQUENTIAL = [["self_attn.qkv_proj"], ["self_attn.o_proj"], ["mlp.gate_up_proj"], ["mlp.down_proj"]]
+
+
+def installed() -> bool:
+    """Whether the packages are there."""
+    return find_spec("gptqmodel") is not None and find_spec("optimum") is not None
+
+
+def check_installed() -> None:
+    """Raise `UserError`, with the line that installs it, unless the optional package is there."""
+    if not installed():
+        raise UserError(f"--algorithm gptq needs the optional package gptqmodel; install it with: {INSTALL}")
+
+
+@contextlib.contextmanager
+def quantised(
+    weights: Path, chats: Sequence[Conversation], block_size: int | None, scratch: Path, reporter: Reporter
+) -> Iterator[Path]:
+    """A temporary checkpoint like `weights` whose matrices are 4 bits, calibrated on `chats`.
+
+    Embeddings, head and norms are as they were; `block_size` weights share a scale, 32 when None. The folder is gone
+    afterwards. When the user stops the job, what the caller gets is what was done until then: nothing.
+    """
+    check_installed()
+    reporter.emit(Phase(name="calibrating"))
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".gptq.tmp-", dir=scratch) as name:
+        folder = Path(name)
+        with contextlib.redirect_stdout(sys.stderr):  # its banner and bars; ours is for results
+            _write(weights, folder, _examples(weights, chats), block_size or BLOCK_SIZE, reporter)
+        yield folder
+
+
+def _examples(weights: Path, chats: Sequence[Conversation]) -> list[dict[str, list[list[int]]]]:
+    """The rows as they were trained on, tokenised here: optimum's way would split their special tokens."""
+    length = min(_MAX_TOKENS, int(read_json(weights / "config.json")["max_position_embeddings"]))
+    rows = Renderer.load(weights).training_examples([chat.messages for chat in chats], length)
+    return [{"input_ids": [row.input_ids], "attention_mask": [[1] * len(row.input_ids)]} for row in rows]
+
+
+def _write(weights: Path, folder: Path, examples: list[Any], block_size: int, reporter: Reporter) -> None:
+    from optimum.gptq import GPTQQuantizer
+
+    device = choose_device()
+    dtype = inference_dtype(device, 4 * parameters(weights))
+    model = load_weights(weights, dtype, Phi3ForCausalLM).to(device).eval()
+    quantizer = GPTQQuantizer(
+        bits=4,
+        dataset=examples,
+        group_size=block_size,
+        sym=True,
+        modules_in_block_to_quantize=_SEQUENTIAL,
+        block_name_to_quantize="model.layers",
+    )
+    hooks = _follow(model, reporter)
+    model = quantizer.quantize_model(model)
+    for hook in hooks:
+        hook.remove()
+    # Both hold the rows, and would write them into config.json and a file beside it.
+    quantizer.dataset = None
+    settings = {"quant_method": "gptq", "format": "gptq", "bits": 4, "group_size": block_size}
+    settings |= {"sym": True, "desc_act": False}
+    model.config.quantization_config = settings
+    quantizer.save(model.to("cpu"), str(folder))
+    for path in folder.glob("*.json"):
+        if not path.name.endswith(".safetensors.index.json"):
+            path.unlink()
+    write_model_files(weights, folder, quantization_config=settings)
+
+
+def _follow(model: Any, reporter: Reporter) -> list[Any]:
+    """Hooks that tell the layer at hand, and that end the work when the user stops the job."""
+    from phi3tune.export.make import check_stop
+
+    layers = model.model.layers
+    told = -1
+
+    def hook(number: int) -> Any:
+        def begin(_module: torch.nn.Module, _args: Any) -> None:
+            nonlocal told
+            check_stop(reporter)
+            if number > told:
+                told = number
+                reporter.emit(Progress(done=number, total=len(layers), unit="layers"))
+
+        return begin
+
+    return [layer.register_forward_pre_hook(hook(number)) for number, layer in enumerate(layers)]
