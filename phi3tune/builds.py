@@ -32,8 +32,8 @@ class Build:
     name        its folder's name, such as int4-cuda, or merged
     model       what it was made from: a run, a checkpoint or a folder
     size_bytes  all of its files
-    parity      the content of its parity.json; None where nothing was compared
-    failing     it was compared with its model, and missed the limits
+    parity      the content of its parity.json; None where nothing was compared, or the file is damaged
+    failing     it was compared with its model and missed the limits, or that cannot be told any more
     settings    the content of its build.json: how it was made
     created     seconds since the epoch
     """
@@ -54,9 +54,9 @@ class Build:
 
     @property
     def verdict(self) -> Literal["passed", "failed", "not compared"]:
-        if self.parity is None:
-            return "not compared"
-        return "failed" if self.failing else "passed"
+        if self.failing:
+            return "failed"
+        return "passed" if self.parity is not None else "not compared"
 
     @property
     def measured(self) -> dict[str, Any]:
@@ -145,13 +145,13 @@ def _is_result(home: Path, workspace: Workspace) -> bool:
 
 
 def _build(folder: Path, workspace: Workspace) -> Build:
-    settings = _small(folder / BUILD) or {}
-    parity = _small(folder / PARITY)
+    settings, parity = _record(folder / BUILD) or {}, _record(folder / PARITY)
     home = folder.parent if folder.name == "merged" else folder.parent.parent
     of_run = home.parent == workspace.runs
     part = folder.relative_to(home).as_posix()
     label = f"{home.name}/{part}"
-    failing = parity is not None and parity.get("passed") is not True
+    # A proof that cannot be read proves nothing.
+    failing = (folder / PARITY).is_file() and (parity is None or parity.get("passed") is not True)
     precision = settings.get("precision") or (parity or {}).get("precision")
     return Build(
         ref=label if of_run else str(folder),
@@ -178,8 +178,12 @@ def _form(folder: Path) -> Form:
     return "onnx-adapter" if any(folder.glob("*.onnx_adapter")) else "merged"
 
 
-def _small(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.is_file() else None
+def _record(path: Path) -> dict[str, Any] | None:
+    """A small file of a build; None where it is not there or damaged, which loading the build will tell."""
+    try:
+        return read_json(path) if path.is_file() else None
+    except UserError:
+        return None
 
 
 def _concerns(job: Path, build: Build) -> bool:

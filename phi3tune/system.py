@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 GIB = 1024**3
 _CGROUP = Path("/sys/fs/cgroup")
@@ -131,14 +131,20 @@ def processes_reading(folder: Path) -> list[int]:
     begin, found = str(folder.resolve()) + os.sep, []
     for process in psutil.process_iter():
         try:
-            paths = {file.path for file in process.open_files()}
-            if hasattr(process, "memory_maps"):
-                paths |= {mapped.path for mapped in process.memory_maps()}
+            opened = any(file.path.startswith(begin) for file in process.open_files())
+            if opened or _maps(process, begin):
+                found.append(process.pid)
         except (psutil.Error, OSError):
             continue
-        if any(path.startswith(begin) for path in paths):
-            found.append(process.pid)
     return found
+
+
+def _maps(process: Any, begin: str) -> bool:
+    """Whether a process has a file mapped whose path begins so. macOS does not tell."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    if maps.exists():  # psutil reads the far larger smaps
+        return f" {begin}" in maps.read_text(errors="replace")
+    return any(mapped.path.startswith(begin) for mapped in getattr(process, "memory_maps", list)())
 
 
 def gpu_visible() -> bool:

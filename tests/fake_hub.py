@@ -90,7 +90,14 @@ class _Handler(BaseHTTPRequestHandler):
         hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
         path = unquote(urlsplit(self.path).path)
         hub.requests.append((self.command, path, None))
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        try:
+            body = self.rfile.read(length)
+        except ConnectionError:
+            body = b""
+        if len(body) < length:  # the other side hung up
+            self.close_connection = True
+            return
         if path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
         elif path == "/api/repos/create":

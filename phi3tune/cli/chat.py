@@ -55,6 +55,8 @@ def chat(
     from phi3tune.engines import models, open_engine
 
     ref = models.resolve(model, workspace)
+    if ref.failing:
+        say(f"warning: {ref.ref} does not answer like the model that it was built from; see its parity report")
     say(f"loading {ref.label}")
     engine: Engine = open_engine(ref)
     try:

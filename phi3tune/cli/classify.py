@@ -30,6 +30,8 @@ def classify(
     from phi3tune.engines.classifier import open_classifier
 
     ref = models.resolve(model, Workspace.current())
+    if ref.failing:
+        say(f"warning: {ref.ref} does not answer like the model that it was built from; see its parity report")
     say(f"loading {ref.label}")
     classifier = open_classifier(ref)
     try:

@@ -38,19 +38,32 @@ def export(
 
 
 def _summary(result: dict[str, Any]) -> None:
+    from phi3tune.export import words
+
     say(f"{result['path']}  {result['size_bytes'] / 1e6:,.1f} MB")
+    for row in result.get("tried", ()):
+        say(_tried(row))
     parity = result.get("parity")
-    if parity is not None:
-        say(f"parity with the merged model: {'passed' if parity['passed'] else 'FAILED'}")
-        if parity.get("task") == "classification":
-            say(f"same label {_number(parity['same_label'], '.1%')} of the time")
-            say(f"a label's probability differs by {_number(parity['max_difference'], '.2e')} at most")
-            return
-        say(f"mean KL divergence {_number(parity['kl_mean'], '.2e')} nats")
-        say(f"same next token {_number(parity['top1_agreement'], '.2%')} of the time")
-        say(f"same greedy answer {_number(parity['greedy_match'], '.1%')} of the time")
+    if parity is None:
+        return
+    say(f"parity with the merged model: {'passed' if parity['passed'] else 'FAILED'}")
+    if not parity["passed"]:
+        say(words.verdict(parity))
+    header, rows = words.figures(parity)
+    for cells in [header, *rows]:
+        say(f"  {cells[0]:<32}{cells[1]:>16}" + "".join(f"{cell:>22}" for cell in cells[2:]))
+    for name, value in words.measured(parity.get("measured")):
+        say(f"  {name:<32}{value:>16}")
 
 
-def _number(value: float | None, form: str) -> str:
-    """A build that computes no numbers has no figures."""
-    return "not a number" if value is None else format(value, form)
+def _tried(row: dict[str, Any]) -> str:
+    """One build of --auto in a line."""
+    from phi3tune.export import words
+
+    speed = row.get("decode_tokens_per_second")
+    said = [
+        f"  {'*' if row['chosen'] else ' '} {row['build']:<28}{row['size_bytes'] / 1e6:>10,.1f} MB",
+        f"mean KL {words.number(row.get('kl_mean'), '.2e')}" if "kl_mean" in row else "beyond the limits",
+        f"{speed:,.1f} tokens/s" if speed is not None else "",
+    ]
+    return "  ".join(filter(None, said))

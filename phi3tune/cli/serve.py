@@ -46,6 +46,9 @@ def serve(
     log = open_log(chosen, workspace)
     try:
         server = Server(open_app(chosen, workspace, pool, log), chosen)
+        for name, ref in server.app.state.server.models.refs.items():
+            if ref.failing:
+                say(f"warning: {name} does not answer like the model that it was built from; see its parity report")
         say(f"loading {', '.join(chosen.models)} for {server.url}")
         threading.Thread(target=_announce, args=(server, chosen, as_json), daemon=True).start()
         server.serve_until_stopped()

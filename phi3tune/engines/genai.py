@@ -1,7 +1,8 @@
 """The onnxruntime-genai engine: an ONNX build, decoded through the same loop as torch.
 
-Tokens are drawn here and appended one by one, never by `generate_next_token`: it would bind the sampling to the
-generator and its cache, leave the end token out of the cache, and step twice after a rewind.
+Tokens are drawn here and appended one by one. `generate_next_token` serves only where the likeliest token is wanted:
+it leaves its last token out of the cache and would step twice after a rewind, so that what it chose and has not read
+is taken back before anything is appended.
 """
 
 from __future__ import annotations
@@ -29,15 +30,14 @@ from phi3tune.engines.base import (
     room,
 )
 from phi3tune.engines.decoding import Answer, Context, chunks, rope_switch
-from phi3tune.engines.folders import read_json
+from phi3tune.engines.folders import ONNX_ADAPTER, read_json
 from phi3tune.engines.guide import Guides
 from phi3tune.engines.kept import Kept
 from phi3tune.errors import UserError
 
-ADAPTER = "adapter.onnx_adapter"
 _SCORE_ROWS = 64  # positions whose logits exist at once
 _SMALL = 32 * 1024**2  # bytes of weights below which threads wait for each other longer than they help
-_CHEAP = 32 * 1024**2  # bytes of keys and values that are reserved at once; the runtime fills them with zeros first
+_CHEAP = 8 * 1024**2  # bytes of keys and values that are reserved at once; the runtime fills them with zeros first
 _PRECISIONS = ("int4", "int8", "fp16", "bf16", "fp32")
 
 
@@ -89,7 +89,7 @@ class GenaiEngine:
     def attach(self, name: str, folder: Path) -> None:
         """Load an adapter, so that `with_adapter(name)` answers through it. `UserError` when it does not fit."""
         try:
-            self._loaded.load(str(folder / ADAPTER), name)
+            self._loaded.load(str(folder / ONNX_ADAPTER), name)
         except RuntimeError as error:
             raise UserError(f"the adapter in {folder} cannot be loaded: {_brief(error)}; build it again") from error
         self._adapters[name] = folder
@@ -121,7 +121,7 @@ class GenaiEngine:
             device="cpu",
             context_length=self._context_length,
             vocab_size=self._vocab_size,
-            size_bytes=self._size + (0 if folder is None else (folder / ADAPTER).stat().st_size),
+            size_bytes=self._size + (0 if folder is None else (folder / ONNX_ADAPTER).stat().st_size),
             can=frozenset({"score", "logits", "adapters", "guide", "logprobs"}),
         )
 
@@ -197,15 +197,37 @@ class _GenaiContext(Context):
     def __init__(self, generator: Any, switch: int | None, capacity: int) -> None:
         super().__init__(rope_switch=switch, capacity=capacity)
         self._generator = generator
+        self._ahead: int | None = None  # chosen by the runtime, and not read yet
         self.reserved = capacity
 
+    def after(self, token: int) -> int | None:
+        if self._is_long(len(self.ids) + 1) != self._long:
+            return None
+        if self._ahead is None:
+            self._choose()  # from the logits of what was read last
+        if self._ahead != token:
+            return None
+        self.whole = False
+        following = self._choose()
+        self.ids.append(token)
+        self.whole = True
+        return following
+
+    def _choose(self) -> int:
+        self._generator.generate_next_token()
+        self._ahead = int(self._generator.get_next_tokens()[0])
+        return self._ahead
+
     def _append(self, ids: Sequence[int]) -> np.ndarray:
+        if self._ahead is not None:
+            self._crop(len(self.ids))
         self._generator.append_tokens(np.array(ids, np.int32))
         logits: np.ndarray = np.asarray(self._generator.get_logits(), np.float32)[0, 0]
         return logits
 
     def _crop(self, length: int) -> None:
         self._generator.rewind_to(length)
+        self._ahead = None
 
 
 def _token_bytes(decoder: dict[str, Any]) -> int:

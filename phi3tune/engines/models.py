@@ -131,6 +131,8 @@ def buildable(ref: str, form: BuildFormat, workspace: Workspace) -> ModelRef:
         raise UserError(f"{ref} is an ONNX build already; give the run or the folder it was made from")
     if form == "merged" and found.adapter is None and found.run is None:
         raise UserError(f"{ref} has no adapter to merge; its folder {base} is what a merge would give")
+    if form == "onnx-adapter" and found.adapter is None:
+        raise UserError(f"{ref} has no adapter; use --format onnx, which builds whole weights")
     if form in ("onnx", "onnx-adapter") and found.task == "classification":
         raise UserError(f"{ref} is a classifier, which onnxruntime-genai cannot run; use --format portable-onnx")
     return found

@@ -30,6 +30,10 @@ def evaluate(config: EvalConfig, out_dir: Path, workspace: Workspace, reporter: 
     reporter.emit(Phase(name="reading the dataset"))
     refs = [resolve(model, workspace) for model in config.models]
     extras.check_models(config, refs)
+    for ref in refs:
+        if ref.failing:
+            message = f"{ref.ref} does not answer like the model that it was built from"
+            reporter.emit(Notice(code="fails_parity", message=message, action=f"See phi3tune builds show {ref.ref}"))
     held_out = choose(config, refs, workspace)
     if held_out.left_out:
         message = f"{held_out.left_out} rows are left out: a model was trained on the same text"

@@ -72,12 +72,10 @@ def export(
     """Write the adapter of a run to `path`, and before that the build of its base unless it is there already.
 
     Returns `path`, `parity` (of base and adapter together against the merged weights) and `base`, the folder of the
-    shared build. Raises `UserError` for a model without an adapter, and for one that is more than LoRA matrices.
+    shared build. Raises `UserError` for an adapter that is more than LoRA matrices.
     """
-    adapter = source.ref.adapter
-    if adapter is None:
-        raise UserError(f"{source.ref.label} has no adapter; use --format onnx, which builds whole weights")
-    lora = Lora(adapter)
+    assert source.ref.adapter is not None  # `models.buildable` saw to it
+    lora = Lora(source.ref.adapter)
     _check(lora, source.ref.label)
     base = _shared_base(replace(recipe, form="onnx"), source, config, home_of)
     source.reporter.emit(Phase(name="writing the adapter"))
@@ -92,7 +90,7 @@ def export(
             with make.reference(source.weights) as merged:
                 report = make.compare(merged, ref, recipe, source, config)
             report["measured"] = make.measured(ref, source)
-        make.finish(folder, report, source)
+        make.finish(folder, report, source, path.name)
     make.say(report, recipe, path, source.reporter)
     return {"path": str(path), "parity": report, "base": str(base)}
 
@@ -164,7 +162,7 @@ def _add_side_path(graph: GraphProto, node: NodeProto, linear: _Linear, kind: in
     first, second = linear.matrices
     result, rank = node.output[0], f"{linear.prefix}.rank"
     node.output[0] = f"{result}/base"
-    shapes = {first: (linear.inputs, rank), second: (rank, linear.outputs)}
+    shapes: dict[str, tuple[int | str, ...]] = {first: (linear.inputs, rank), second: (rank, linear.outputs)}
     for name, shape in shapes.items():
         graph.input.append(helper.make_tensor_value_info(name, kind, shape))
         empty = [size if isinstance(size, int) else 0 for size in shape]
@@ -193,7 +191,7 @@ def _linears(graph: GraphProto) -> Iterator[_Linear]:
 
 def _number_format(graph: GraphProto) -> int:
     """Of what flows between the layers, as the cache has it."""
-    return next(each.type.tensor_type.elem_type for each in graph.input if each.name.startswith("past_key_values"))
+    return int(next(each.type.tensor_type.elem_type for each in graph.input if each.name.startswith("past_key_values")))
 
 
 def _write(lora: Lora, base: Path, path: Path) -> None:

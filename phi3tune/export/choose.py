@@ -18,7 +18,7 @@ from phi3tune.paths import new_folder, write_json
 
 AUTO = "auto.json"
 AUTO_SCHEMA = 1
-# Of the same model, from the finest to the coarsest: how weights are rounded, weights per scale, sensitive ones in int8.
+# From the finest to the coarsest: how weights are rounded, weights per scale, the sensitive ones in int8.
 _CHOICES: tuple[tuple[Any, int, bool], ...] = (
     ("rtn", 16, True),
     ("rtn", 32, True),
@@ -69,7 +69,7 @@ def best(source: Source, config: ExportConfig, path: Path) -> dict[str, Any]:
         with new_folder(path) as folder:
             for file in made.iterdir():
                 shutil.move(file, folder / file.name)
-            make.finish(folder, chosen["report"], source)
+            make.finish(folder, chosen["report"], source, path.name)
             write_json(folder / AUTO, {"schema": AUTO_SCHEMA, "limits": limits, "tried": table})
     make.say(chosen["report"], Recipe.of(config), path, source.reporter)
     return {"path": str(path), "parity": chosen["report"], "tried": table}

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import Phi3ForCausalLM
 
 from phi3tune.chat import Renderer
@@ -24,12 +26,13 @@ from phi3tune.engines.folders import read_json
 from phi3tune.engines.torch_model import choose_device, inference_dtype, load_weights, parameters
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress, Reporter
-from phi3tune.export.merge import write_model_files
+from phi3tune.export.merge import weight_files, write_model_files
 
 # Its setup.py looks for a GPU, and imports packages that it does not declare; with these it builds on any machine.
 INSTALL = "BUILD_CUDA_EXT=0 pip install --no-build-isolation gptqmodel==7.5.0 requests"
 BLOCK_SIZE = 32
 _MAX_TOKENS = 2048  # of a calibration row: longer ones add hours and little to learn from
+_FINER = ("self_attn.qkv_proj", "mlp.down_proj")
 _SEQUENTIAL = [["self_attn.qkv_proj"], ["self_attn.o_proj"], ["mlp.gate_up_proj"], ["mlp.down_proj"]]
 
 
@@ -46,12 +49,18 @@ def check_installed() -> None:
 
 @contextlib.contextmanager
 def quantised(
-    weights: Path, chats: Sequence[Conversation], block_size: int | None, scratch: Path, reporter: Reporter
+    weights: Path,
+    chats: Sequence[Conversation],
+    scratch: Path,
+    reporter: Reporter,
+    *,
+    block_size: int | None = None,
+    mixed: bool = True,
 ) -> Iterator[Path]:
-    """A temporary checkpoint like `weights` whose matrices are 4 bits, calibrated on `chats`.
+    """A temporary checkpoint like `weights` whose matrices are 4 bits, calibrated on `chats`; gone afterwards.
 
-    Embeddings, head and norms are as they were; `block_size` weights share a scale, 32 when None. The folder is gone
-    afterwards. When the user stops the job, what the caller gets is what was done until then: nothing.
+    `block_size` weights share a scale, 32 when None. `mixed` keeps in 8 bits the matrices that the model builder keeps
+    so. Embeddings, head and norms are as they were.
     """
     check_installed()
     reporter.emit(Phase(name="calibrating"))
@@ -59,7 +68,7 @@ def quantised(
     with tempfile.TemporaryDirectory(prefix=".gptq.tmp-", dir=scratch) as name:
         folder = Path(name)
         with contextlib.redirect_stdout(sys.stderr):  # its banner and bars; ours is for results
-            _write(weights, folder, _examples(weights, chats), block_size or BLOCK_SIZE, reporter)
+            _write(weights, folder, _examples(weights, chats), block_size or BLOCK_SIZE, mixed, reporter)
         yield folder
 
 
@@ -70,8 +79,8 @@ def _examples(weights: Path, chats: Sequence[Conversation]) -> list[dict[str, li
     return [{"input_ids": [row.input_ids], "attention_mask": [[1] * len(row.input_ids)]} for row in rows]
 
 
-def _write(weights: Path, folder: Path, examples: list[Any], block_size: int, reporter: Reporter) -> None:
-    from optimum.gptq import GPTQQuantizer
+def _write(weights: Path, folder: Path, examples: list[Any], block_size: int, mixed: bool, reporter: Reporter) -> None:
+    from optimum.gptq import GPTQQuantizer  # type: ignore[import-untyped]
 
     device = choose_device()
     dtype = inference_dtype(device, 4 * parameters(weights))
@@ -97,7 +106,50 @@ def _write(weights: Path, folder: Path, examples: list[Any], block_size: int, re
     for path in folder.glob("*.json"):
         if not path.name.endswith(".safetensors.index.json"):
             path.unlink()
+    if mixed:
+        finer = _finer_modules(model.config.num_hidden_layers)
+        settings["dynamic"] = {rf"model\.layers\.{name}\.": {"bits": 8} for name in finer}
+        _keep_finer(weights, folder, {f"model.layers.{name}" for name in finer}, block_size)
     write_model_files(weights, folder, quantization_config=settings)
+
+
+def _finer_modules(layers: int) -> list[str]:
+    """Which matrices of which layers `mixed_layers` of the model builder keeps in 8 bits: llama.cpp's choice
+    (`make_matmul_mixed_precision` in its builders/base.py)."""
+    eighth = layers / 8
+    chosen = [i for i in range(layers) if i < eighth or i >= 7 * eighth or (i - round(eighth)) % 3 == 2]
+    return [f"{layer}.{module}" for layer in chosen for module in _FINER]
+
+
+def _keep_finer(weights: Path, folder: Path, modules: set[str], block_size: int) -> None:
+    """Put the original matrices, in 8 bits, in place of the 4 bits of some modules."""
+    found: dict[str, torch.Tensor] = {}
+    for shard in weight_files(weights):
+        with safe_open(shard, framework="pt") as file:
+            for module in modules & {key.removesuffix(".weight") for key in file.keys()}:  # noqa: SIM118 - not a dict
+                packed = _eight_bits(file.get_tensor(f"{module}.weight"), block_size)
+                found |= {f"{module}.{name}": tensor for name, tensor in packed.items()}
+    for shard in weight_files(folder):
+        tensors = load_file(shard)
+        save_file({key: found.get(key, tensor) for key, tensor in tensors.items()}, shard, metadata={"format": "pt"})
+
+
+def _eight_bits(weight: torch.Tensor, block_size: int) -> dict[str, torch.Tensor]:
+    """A matrix [out, in] rounded to nearest, packed as GPTQ checkpoints are: four numbers of a column to an int32.
+
+    The zero point is 128, of which that format holds one less.
+    """
+    outputs, inputs = weight.shape
+    blocks = weight.float().view(outputs, -1, block_size)
+    scales = (blocks.abs().amax(dim=2) / 127).clamp(min=1e-7).half()
+    numbers = (blocks / scales.float()[:, :, None]).round_().clamp_(-128, 127).add_(128).to(torch.uint8)
+    fours = numbers.view(outputs, inputs // 4, 4).transpose(0, 1).contiguous()
+    zeros = torch.full((inputs // block_size, outputs // 4), 0x7F7F7F7F, dtype=torch.int32)
+    return {
+        "qweight": fours.view(torch.int32).squeeze(2).contiguous(),
+        "qzeros": zeros,
+        "scales": scales.T.contiguous(),
+    }
 
 
 def _follow(model: Any, reporter: Reporter) -> list[Any]:

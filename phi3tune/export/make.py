@@ -23,7 +23,7 @@ from phi3tune.engines.models import Kind, ModelRef
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.evaluation.scoring import threads_for
 from phi3tune.events import Notice, Phase, Reporter
-from phi3tune.export import gptq, measure, onnx, parity, portable, rows
+from phi3tune.export import card, gptq, measure, onnx, parity, portable, rows
 from phi3tune.export.recipe import BUILD, Recipe
 from phi3tune.paths import Workspace, new_folder, write_json
 
@@ -78,15 +78,16 @@ def build(
             with reference(source.weights) as merged:
                 report = compare(merged, ref, recipe, source, config)
             report["measured"] = measured(ref, source)
-        finish(folder, report, source)
+        finish(folder, report, source, path.name)
     say(report, recipe, path, source.reporter)
     return report
 
 
-def finish(folder: Path, report: dict[str, Any] | None, source: Source) -> None:
-    """Write the proof of a build and its model card."""
+def finish(folder: Path, report: dict[str, Any] | None, source: Source, name: str) -> None:
+    """Write the proof of a build and its model card; `name` is what the folder will be called."""
     if report is not None:
         write_json(folder / parity.PARITY, report)
+    card.write(folder, source.workspace, name=name)
 
 
 def write(recipe: Recipe, source: Source, folder: Path, *, calibration_rows: int) -> None:
@@ -94,7 +95,10 @@ def write(recipe: Recipe, source: Source, folder: Path, *, calibration_rows: int
     check_stop(source.reporter)
     if recipe.algorithm == "gptq":
         chats = rows.training(source.ref, source.workspace, calibration_rows)
-        with gptq.quantised(source.weights, chats, recipe.block_size, source.scratch, source.reporter) as calibrated:
+        finer = recipe.mixed is not False
+        with gptq.quantised(
+            source.weights, chats, source.scratch, source.reporter, block_size=recipe.block_size, mixed=finer
+        ) as calibrated:
             check_stop(source.reporter)
             source.reporter.emit(Phase(name="building"))
             onnx.build(calibrated, folder, scratch=source.scratch, **recipe.options())

@@ -50,6 +50,7 @@ _NEUTRAL: tuple[Any, ...] = (None, False, "none", {}, [])
 _PLAIN_INIT = (True, False, "gaussian")
 
 Tick = Callable[[int, int], None]
+Finish = Callable[[Path], None]
 
 
 class Lora:
@@ -65,10 +66,11 @@ class Lora:
         self._alphas: dict[str, float] = config.get("alpha_pattern") or {}
         self._sqrt = bool(config.get("use_rslora"))
         try:
-            self._file = safe_open(folder / ADAPTER_WEIGHTS, framework="pt")
+            opened: Any = safe_open(folder / ADAPTER_WEIGHTS, framework="pt")
         except SafetensorError as error:
             raise UserError(f"the adapter in {folder} cannot be read: {error}; download or make it again") from None
-        self._keys = set(self._file.keys())
+        self._file = opened
+        self._keys: set[str] = set(opened.keys())
         self.targets: set[str] = set()
         self.whole: dict[str, str] = {}
         for key in self._keys:
@@ -134,10 +136,11 @@ def is_current(merged: Path, adapter: Path) -> bool:
     return bool(read_json(merged / MERGE_RECORD).get("adapter") == adapter_hash(adapter))
 
 
-def merge(base: Path, adapter: Path, out: Path, tick: Tick | None = None) -> None:
+def merge(base: Path, adapter: Path, out: Path, tick: Tick | None = None, finish: Finish | None = None) -> None:
     """Write base + adapter to the new folder `out`, each tensor in the dtype in which the base stores it.
 
-    `tick(done, total)` is told the bytes written; what it raises ends the merge, and nothing is left.
+    `tick(done, total)` is told the bytes written; what it raises ends the merge, and nothing is left. `finish(folder)`
+    may add files before the folder gets its name.
     Raises `UserError` when the adapter is of another kind, or was not made for this base.
     """
     plan = _Plan(base, adapter)
@@ -154,6 +157,8 @@ def merge(base: Path, adapter: Path, out: Path, tick: Tick | None = None) -> Non
             write_json(folder / _INDEX, {**read_json(base / _INDEX), "weight_map": plan.weight_map})
         write_model_files(base, folder, **plan.config_changes)
         write_json(folder / MERGE_RECORD, {"schema": MERGE_SCHEMA, "adapter": adapter_hash(adapter)})
+        if finish is not None:
+            finish(folder)
 
 
 @contextmanager

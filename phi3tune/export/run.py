@@ -15,7 +15,7 @@ from phi3tune.config import ExportConfig
 from phi3tune.engines.models import ModelRef, buildable, verify
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress, Reporter
-from phi3tune.export import adapters, choose, gptq, make, merge, rows
+from phi3tune.export import adapters, card, choose, gptq, make, merge, rows
 from phi3tune.export.make import Source, StoppedError, check_stop
 from phi3tune.export.recipe import Recipe
 from phi3tune.paths import Workspace, slug, sweep_temporary
@@ -69,8 +69,9 @@ def _export(
     ref: ModelRef, config: ExportConfig, home: Path, workspace: Workspace, reporter: Reporter, job_dir: Path
 ) -> dict[str, Any]:
     """`path` and `parity` of what was made, and `tried` where several were."""
-    weights = _whole_weights(ref, home, reporter)
+    weights = _whole_weights(ref, home, workspace, reporter)
     if config.format == "merged":
+        card.write(weights, workspace, name=weights.name)
         return {"path": str(weights), "parity": None}
     recipe = Recipe.of(config)
     path = _build_path(ref, recipe, home, workspace)
@@ -111,7 +112,7 @@ def _sweep(home: Path) -> None:
         lock.release()
 
 
-def _whole_weights(ref: ModelRef, home: Path, reporter: Reporter) -> Path:
+def _whole_weights(ref: ModelRef, home: Path, workspace: Workspace, reporter: Reporter) -> Path:
     """The folder with the model's own weights, merged when it is an adapter and was not merged before."""
     if ref.adapter is None:
         return ref.base
@@ -130,7 +131,7 @@ def _whole_weights(ref: ModelRef, home: Path, reporter: Reporter) -> Path:
             told = done
             reporter.emit(Progress(done=-(-done // _MB), total=-(-total // _MB), unit="MB"))
 
-    merge.merge(ref.base, ref.adapter, merged, tick)
+    merge.merge(ref.base, ref.adapter, merged, tick, lambda folder: card.write(folder, workspace, name=merged.name))
     return merged
 
 

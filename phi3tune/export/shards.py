@@ -152,4 +152,4 @@ def copy(source: BinaryIO, tensor: Stored, target: HashedFile) -> None:
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a tensor, without a copy where it is contiguous."""
-    return memoryview(tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1))
+    return tensor.detach().contiguous().view(torch.uint8).numpy().reshape(-1).data

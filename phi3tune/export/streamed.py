@@ -76,6 +76,10 @@ class _Pages:
 class _Streamed:
     """Put before a model class of the builder, whose attributes and methods it uses."""
 
+    def is_gqa_supported(self: Any) -> bool:
+        """On a CPU for fp16, too: the runtime has the kernel, and what the builder takes instead knows no window."""
+        return (self.ep, self.io_dtype) == ("cpu", ir.DataType.FLOAT16) or super().is_gqa_supported()  # type: ignore[misc]
+
     def load_weights(self: Any, input_path: str) -> Any:
         """The model on the pages of its files; a checkpoint that is quantised already is the builder's to read."""
         if self.quant_type is not None:

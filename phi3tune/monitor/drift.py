@@ -19,8 +19,7 @@ _MOST = 10_000  # requests looked at, the newest ones
 LENGTH = 0.2  # largest difference between the two cumulative distributions
 NEW_WORDS = 0.10
 REFUSALS = 0.05
-_ALPHA = 0.01
-_LEVEL = 0.95
+_LEVEL = 0.99  # three differences are looked at again and again: 95 % would too often take chance for drift
 
 
 def drift(
@@ -33,9 +32,9 @@ def drift(
 
     prompt_length   tokens before the answer: the two-sample Kolmogorov-Smirnov statistic, at least 0.2 with p < 0.01
     unseen_words    mean share of words of the user's last turn that training prompts do not have, against the share
-                    that a training row has of its own; at least 0.10 more, with the whole 95 % interval above zero
+                    that a training row has of its own; at least 0.10 more, with the whole 99 % interval above zero
                     (Welch's)
-    refusals        share of refusals among answers; at least 0.05 more or less, with the whole 95 % interval on that
+    refusals        share of refusals among answers; at least 0.05 more or less, with the whole 99 % interval on that
                     side (Newcombe 1998, method 10, https://pubmed.ncbi.nlm.nih.gov/9595617/)
 
     Each is None where it cannot be had. Turns of one chat count as requests of their own, though they are alike.
@@ -81,7 +80,7 @@ def _length(profile: Profile, lengths: list[int]) -> dict[str, Any] | None:
         "requests_median": float(np.median(lengths)),
         "statistic": float(test.statistic),
         "p_value": float(test.pvalue),
-        "large": bool(test.statistic >= LENGTH and test.pvalue < _ALPHA),
+        "large": bool(test.statistic >= LENGTH and test.pvalue < 1 - _LEVEL),
     }
 
 
@@ -110,7 +109,7 @@ def _new_words(profile: Profile, shares: list[float]) -> dict[str, Any] | None:
 def _refusals(profile: Profile, refused: list[bool]) -> dict[str, Any] | None:
     if len(refused) < FEW or profile.answers == 0:
         return None
-    difference, low, high = newcombe(sum(refused), len(refused), profile.refused, profile.answers)
+    difference, low, high = newcombe(sum(refused), len(refused), profile.refused, profile.answers, level=_LEVEL)
     return {
         "training": profile.refused / profile.answers,
         "requests": sum(refused) / len(refused),
@@ -121,13 +120,13 @@ def _refusals(profile: Profile, refused: list[bool]) -> dict[str, Any] | None:
     }
 
 
-def newcombe(count: int, total: int, other_count: int, other_total: int) -> tuple[float, float, float]:
-    """The difference of two independent shares, with its 95 % interval by Newcombe's method 10."""
+def newcombe(count: int, total: int, other_count: int, other_total: int, *, level: float) -> tuple[float, float, float]:
+    """The difference of two independent shares, with its interval by Newcombe's method 10."""
     from scipy.stats import binomtest
 
     share, other = count / total, other_count / other_total
-    own = binomtest(count, total).proportion_ci(_LEVEL, method="wilson")
-    others = binomtest(other_count, other_total).proportion_ci(_LEVEL, method="wilson")
+    own = binomtest(count, total).proportion_ci(level, method="wilson")
+    others = binomtest(other_count, other_total).proportion_ci(level, method="wilson")
     difference = share - other
     low = difference - math.hypot(share - own.low, others.high - other)
     high = difference + math.hypot(own.high - share, other - others.low)

@@ -107,12 +107,12 @@ def _made(run: str, tokenizer: Path, workspace: Workspace) -> Profile:
     if not path.is_file():
         raise UserError(f"run {run} has no record of its dataset, so there is nothing to compare with")
     record = read_json(path)
-    dataset = data.load(config, workspace, saved=record)
-    if dataset.sha256 != record.get("sha256"):
+    if data.fingerprint(config.dataset, workspace) != record.get("own_sha256", record.get("sha256")):
         raise UserError(
-            f"the dataset of run {run} was changed after training, so there is nothing to compare with; put back "
-            f"{dataset.name}"
+            f"the dataset of run {run} was changed after training, so there is nothing to compare with; put "
+            f"{config.dataset} back as it was"
         )
+    dataset = data.load(config, workspace, saved=record)
     chats = [c.messages for c in dataset.parts["train"] if c.messages[0]["role"] != "text"]
     if not chats:
         raise UserError(f"run {run} was trained on plain text, which has no prompts to compare with")

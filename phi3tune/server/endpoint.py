@@ -141,5 +141,5 @@ def open_app(config: ServeConfig, workspace: Workspace, pool: Pool, log: Request
     if config.guards is not None:
         from phi3tune.guardrails import load
 
-        guards = load(config.guards, workspace)
+        guards = load(config.guards, workspace, pool=pool)
     return create_app(config, workspace, pool, log=log, guards=guards)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from phi3tune import __version__
 from phi3tune.chat import Renderer
 from phi3tune.config import ServeConfig
-from phi3tune.engines.models import ModelRef, resolve
+from phi3tune.engines.models import FAILING, ModelRef, resolve
 from phi3tune.errors import UserError
 from phi3tune.paths import MANIFEST, Workspace
 from phi3tune.server.answering import Served
@@ -78,7 +78,9 @@ class Models:
     def described(self, name: str) -> dict[str, Any]:
         """A model as OpenAI lists it, and how long its chats may be where that is known."""
         served = self._served.get(name)
-        about = {"id": name, "object": "model", "created": self._created, "owned_by": "phi3tune"}
+        about: dict[str, Any] = {"id": name, "object": "model", "created": self._created, "owned_by": "phi3tune"}
+        if self.refs[name].failing:
+            about["warning"] = FAILING
         return about if served is None else {**about, "max_model_len": served.info.context_length}
 
 

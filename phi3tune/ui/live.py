@@ -111,9 +111,14 @@ def evaluations(workspace: Workspace) -> list[JobView]:
     return _of_kind("evaluate", workspace)
 
 
+def exports(workspace: Workspace) -> list[JobView]:
+    """All export jobs, newest first."""
+    return _of_kind("export", workspace)
+
+
 def exports_of(model: str, workspace: Workspace) -> list[JobView]:
     """Export jobs of one model, newest first."""
-    return [job for job in _of_kind("export", workspace) if getattr(jobs.read_config(job.folder), "model", "") == model]
+    return [job for job in exports(workspace) if getattr(jobs.read_config(job.folder), "model", "") == model]
 
 
 def _of_kind(kind: str, workspace: Workspace) -> list[JobView]:

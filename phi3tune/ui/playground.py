@@ -183,7 +183,7 @@ def build() -> PlaygroundTab:
             max_lines=8,
             elem_id="composer",
         )
-        with gr.Row(elem_classes="pt-bar-row"):
+        with gr.Row(elem_classes="pt-bar-row pt-send"):
             with gr.Row(elem_classes="pt-buttons"):
                 send = gr.Button("Send", variant="primary", elem_id="send")
                 stop = gr.Button("Stop", variant="stop", elem_id="stop-answer", visible=False)

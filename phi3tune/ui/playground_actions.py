@@ -117,8 +117,13 @@ class Actions:
 
     def _vote(self, said: Dialogue, choice: str) -> Updates:
         names = [said.drawn[side] for side in said.shown if side in said.drawn]
-        votes.add(names, said.vote(choice), self.workspace)
+        best = said.vote(choice)
+        votes.add(names, best, self.workspace)
         found = votes.tally(self.workspace)
         told, _ = render_chat.parting(said)
-        line = render_votes.sentence(found, *sorted(names)) if len(names) == 2 else ""
+        line = (
+            render_votes.sentence(found, *sorted(names, key=lambda name: (name != best, name)))
+            if len(names) == 2
+            else ""
+        )
         return {self.tab.bar: render_chat.bar(said, told, line), self.tab.tally: render_votes.tally(found)}

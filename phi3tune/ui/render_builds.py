@@ -5,17 +5,84 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from phi3tune.builds import Build
+from phi3tune.export import words
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import NONE, Column, duration, notice, share, size, table
+from phi3tune.ui.render import NONE, Column, duration, empty, esc, facts, notice, number, share, size, table
 from phi3tune.ui.render_jobs import progress
 
 
 def exports(found: Sequence[JobView]) -> str:
     """Every export of one model, newest first: progress, or size and parity with its verdict."""
-    running = "".join(progress(job) for job in found if job.active)
-    failed = "".join(notice("bad", f"{job.id}: {job.reason}") for job in found[:1] if job.state == "failed")
+    failed = found[0] if found and found[0].state == "failed" else None
     done = [job for job in found if job.state == "completed"]
-    return running + failed + (_verdict(done[0]) + _builds(done) if done else "")
+    return running([job for job in found if job.active], failed) + (_verdict(done[0]) + _made(done) if done else "")
+
+
+def running(active: Sequence[JobView], failed: JobView | None) -> str:
+    """Exports that run or wait, and why the last one failed."""
+    why = notice("bad", f"{failed.id}: {failed.reason}") if failed is not None else ""
+    return "".join(progress(job) for job in active) + why
+
+
+def builds(found: Sequence[Build]) -> str:
+    """Every build with its proof in short. A name is a button that says which it is in `data-build`."""
+    if not found:
+        return empty("Builds will be listed here. Choose a model above and press Build.")
+    columns = [
+        Column("Build", html=True),
+        Column("Parity", html=True),
+        Column("Size", numeric=True),
+        Column("KL, mean", numeric=True),
+        Column("Same first choice or label", numeric=True),
+        Column("Decode, tokens/s", numeric=True),
+        Column("Peak memory", numeric=True),
+        Column("Form"),
+    ]
+    return table(columns, [_row(build) for build in found])
+
+
+def _row(build: Build) -> list[str]:
+    parity, measured = build.parity or {}, build.measured
+    speed, peak = measured.get("decode_tokens_per_second"), measured.get("peak_memory_bytes")
+    return [
+        f'<button type="button" class="pt-open" data-build="{esc(build.ref)}">{esc(build.label)}</button>',
+        _badge(build.verdict),
+        size(build.size_bytes),
+        _small(parity.get("kl_mean")),
+        share(parity.get("top1_agreement", parity.get("same_label"))),
+        number(speed),
+        NONE if peak is None else size(int(peak)),
+        build.form,
+    ]
+
+
+def detail(build: Build | None) -> str:
+    """The whole proof of one build: verdict, every measure at every length, size and speed."""
+    if build is None:
+        return ""
+    if build.parity is None:
+        return _unproven(build)
+    header, rows = words.figures(build.parity)
+    columns = [Column(name, numeric=place > 1) for place, name in enumerate(header)]
+    verdict = notice("good" if build.verdict == "passed" else "warning", words.verdict(build.parity))
+    cost = facts([(value, name) for name, value in words.measured(build.measured)])
+    return verdict + table(columns, rows) + (cost if build.measured else "")
+
+
+def _unproven(build: Build) -> str:
+    """Why a build has no proof."""
+    if build.failing:
+        return notice("warning", "Its proof cannot be read.", "Build it again.")
+    if build.form == "merged":
+        return notice("info", "These are the weights that builds are made from and compared with.")
+    text = f"It was made for {build.device} and was not compared with its model on this machine."
+    return notice("warning", text, "Evaluate it where it runs.")
+
+
+def _badge(verdict: str) -> str:
+    mark = {"passed": "pt-right", "failed": "pt-wrong"}.get(verdict)
+    return f'<b class="{mark}">{verdict.upper()}</b>' if mark else esc(verdict)
 
 
 def _verdict(job: JobView) -> str:
@@ -26,7 +93,9 @@ def _verdict(job: JobView) -> str:
     proof = _labels(parity) if parity.get("task") == "classification" else _tokens(parity)
     if parity["passed"]:
         return notice("good", f"The {build} build answers like its model: {proof}", "Choose it in the Playground.")
-    return notice("warning", f"The {build} build does not answer like its model: {proof}", "Use a higher precision.")
+    where = f" Missed: {'; '.join(parity['missed'][:3])}." if parity.get("missed") else ""
+    text = f"The {build} build does not answer like its model: {proof}{where}"
+    return notice("warning", text, "Use a higher precision.")
 
 
 def _tokens(parity: Mapping[str, Any]) -> str:
@@ -54,7 +123,7 @@ def _ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.3f}"
 
 
-def _builds(done: Sequence[JobView]) -> str:
+def _made(done: Sequence[JobView]) -> str:
     columns = [
         Column("Build"),
         Column("Parity", html=True),
@@ -69,7 +138,7 @@ def _builds(done: Sequence[JobView]) -> str:
 
 def _build(job: JobView) -> list[str]:
     result, parity = job.result, job.result.get("parity") or {}
-    verdict = '<b class="pt-right">PASSED</b>' if parity.get("passed") else '<b class="pt-wrong">FAILED</b>'
+    verdict = _badge("passed" if parity.get("passed") else "failed")
     return [
         str(result.get("build", job.id)),
         verdict if parity else "not checked",

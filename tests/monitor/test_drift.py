@@ -125,5 +125,5 @@ def test_few_requests_say_nothing(workspace: Workspace, run: Path) -> None:
 
 def test_the_interval_of_two_shares() -> None:
     """Example (a) of Newcombe 1998, table II, method 10."""
-    difference, low, high = newcombe(56, 70, 48, 80)
+    difference, low, high = newcombe(56, 70, 48, 80, level=0.95)
     assert (round(difference, 4), round(low, 4), round(high, 4)) == (0.2, 0.0524, 0.3339)

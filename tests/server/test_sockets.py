@@ -203,3 +203,11 @@ def test_an_end_cuts_off_what_takes_long(pool: FakePool, workspace: Workspace) -
         wait_for(lambda: pool.active == 0)
         assert time.monotonic() - began < 5
     assert b"shutting_down" in received
+
+
+def test_answers_are_not_held_back(server: Server) -> None:
+    with connect(server):
+        wait_for(lambda: server.server_state.connections)
+        [connection] = server.server_state.connections
+        taken = connection.transport.get_extra_info("socket")
+        assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

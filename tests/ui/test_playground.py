@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ from phi3tune.config import PromptsConfig, SamplingConfig
 from phi3tune.engines.base import Chunk, Request, Usage
 from phi3tune.engines.models import ModelRef
 from phi3tune.paths import Workspace
-from phi3tune.ui import playground_engines, playground_prompts, playground_settings
+from phi3tune.ui import playground, playground_engines, playground_prompts, playground_settings
 from phi3tune.ui.dialogue import SIDES, Dialogue
-from phi3tune.ui.page import create_ui
 from tests.fake_openai import fake_openai
 
 FORM = list(SamplingConfig().model_dump().values())
 GUARDS = """
 - {name: mail, type: personal_data, on: input, action: mask}
-- {name: wand, type: block_list, on: output, action: block, phrases: [abracadabra]}
+- {name: wand, type: block_list, on: output, action: block, words: [abracadabra]}
 """
 
 
@@ -60,7 +58,10 @@ class Visitor:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.handlers = {fn.name: fn for fn in create_ui(workspace).fns.values()}
+        with gr.Blocks() as demo:
+            datasets = [gr.Dropdown([], elem_id=name) for name in ("dataset", "eval-dataset")]
+            playground.connect(playground.build(), datasets, lambda trigger: None, demo.load, workspace)
+        self.handlers = {fn.name: fn for fn in demo.fns.values()}
         self.said = Dialogue()
         self.models = ["phi3-nano", "no-such-model", ""]
         self.form = list(FORM)
@@ -164,7 +165,7 @@ def test_the_exact_prompt_is_shown(visitor: Visitor) -> None:
     visitor.form[0] = "Be brief."
     visitor.ask("Where is the lamp?")
     html = visitor.press("prompt", 1)["prompt-detail"]
-    for piece in ("&lt;|system|&gt;", "&lt;|user|&gt;", "&lt;|assistant|&gt;", "brief"):
+    for piece in ("&lt;|system|&gt;", "&lt;|user|&gt;", "&lt;|assistant|&gt;"):
         assert piece in html
     with pytest.raises(gr.Error, match="does not exist"):
         visitor.press("prompt", 1, "right")
@@ -260,7 +261,7 @@ def test_an_endpoint_answers_with_the_typed_key_only(visitor: Visitor, monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-this-machine")
     with fake_openai() as fake:
         visitor.models = [f"{fake.address}#fake-model", "phi3-nano", ""]
-        assert "You said: Hi" in visitor.ask("Hi")["pane-left"]
+        assert "said: Hi" in visitor.ask("Hi")["pane-left"]
         visitor.key = "sk-typed"
         visitor.ask("Hi again", "left")
         assert [headers["authorization"] for headers in fake.headers] == ["Bearer none", "Bearer sk-typed"]
@@ -274,7 +275,7 @@ def test_what_the_browser_keeps_is_shown_again(visitor: Visitor) -> None:
     other = Visitor(visitor.workspace)
     assert "It is phi3-nano" in other.do("restore", kept)["pane-left"]
     assert not other.said.branches[0], "nothing was lost that a branch would keep"
-    assert other.do("restore", "{")["BrowserState"] == kept or True
+    assert Visitor(visitor.workspace).do("restore", "{")["BrowserState"] == "", "what cannot be read is forgotten"
     assert visitor.do("clear")["BrowserState"] == ""
 
 
@@ -345,4 +346,4 @@ def test_a_slow_stream_says_that_nothing_came_and_hands_on_its_error() -> None:
 
 
 def test_every_setting_of_an_answer_is_on_the_form(workspace: Workspace) -> None:
-    assert playground_settings.FIELDS == list(SamplingConfig.model_fields)
+    assert list(SamplingConfig.model_fields) == playground_settings.FIELDS
