@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 
 from phi3tune.errors import UserError
+from phi3tune.server.endpoint import Endpoints
 from phi3tune.ui.launch import serve
 
 
 def main() -> int:
     """Serve the page until interrupted; returns the exit code."""
     try:
-        serve()
+        serve(Endpoints)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -7,13 +7,10 @@ needs 23 GB of memory), `--keep OUT` keeps the builds under OUT, `--json` prints
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any

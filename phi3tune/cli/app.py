@@ -19,6 +19,7 @@ def start(
     ] = None,
 ) -> None:
     """Open the page in a browser: train, evaluate, talk."""
+    from phi3tune.server.endpoint import Endpoints
     from phi3tune.ui.launch import serve
 
-    serve(host, port)
+    serve(Endpoints, host, port)

@@ -36,6 +36,7 @@ def builds(ctx: typer.Context, as_json: Json = False) -> None:
         from rich.table import Table
 
         table = Table("build", "form", "precision", "parity", "size", "mean KL", "decode tok/s")
+        table.columns[0].overflow = "fold"  # a name that is cut names nothing
         for build in found:
             divergence = (build.parity or {}).get("kl_mean")
             speed = build.measured.get("decode_tokens_per_second")

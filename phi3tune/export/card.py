@@ -43,7 +43,7 @@ def text(folder: Path, workspace: Workspace, *, name: str | None = None, repo: s
         f"# {escaped(title)}",
         _what(form, made),
         words.verdict(parity) if parity else "",
-        _use(form, repo or "path/to/this/folder", folder),
+        _use(form, repo, folder),
         _training(made),
         markdown.section(made.report).rstrip() if made.report else "",
         _parity(parity) if parity else "",
@@ -94,23 +94,27 @@ def _what(form: str, made: Provenance) -> str:
     return f"{what}. Model: {tuned}. Licence of the base: {licence}. Made with phi3tune."
 
 
-def _use(form: str, place: str, folder: Path) -> str:
+def _use(form: str, repo: str | None, folder: Path) -> str:
+    place = repo or "path/to/this/folder"
     name = json.dumps(place)
     if form == "onnx":
+        context = read_json(folder / "genai_config.json")["model"].get("context_length", 1024)
+        fetched = f"snapshot_download({name})" if repo else name
+        imports = "import json\n\n" + ("from huggingface_hub import snapshot_download\n" if repo else "")
         code = (
-            "import onnxruntime_genai as og\n\n"
-            f"model = og.Model({name})  # a folder on this machine\n"
+            f"{imports}import onnxruntime_genai as og\n\n"
+            f"model = og.Model({fetched})\n"
             "tokenizer = og.Tokenizer(model)\n"
             'chat = [{"role": "user", "content": "Hello!"}]\n'
             "prompt = tokenizer.apply_chat_template(json.dumps(chat), add_generation_prompt=True)\n"
             "params = og.GeneratorParams(model)\n"
-            "params.set_search_options(max_length=1024, do_sample=False)\n"
+            f"params.set_search_options(max_length={min(1024, context)}, do_sample=False)\n"
             "generator = og.Generator(model, params)\n"
             "generator.append_tokens(tokenizer.encode(prompt))\n"
             "while not generator.is_done():\n    generator.generate_next_token()\n"
             "print(tokenizer.decode(generator.get_sequence(0)))"
         )
-        return _code("import json\n\n" + code)
+        return _code(code)
     if form == "portable":
         names = "input_ids and attention_mask, int64 [batch, tokens], to logits, float32"
         code = f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{place}/model.onnx")  # {names}'
@@ -154,10 +158,10 @@ def _parity(parity: Mapping[str, Any]) -> str:
     source = f", the {data['part']} part of {escaped(public_name(data['dataset']))}" if data else ""
     told = f"On {parity['rows']:,} held-out conversations{source}, against the weights that it was made from."
     header, rows = words.figures(parity)
-    parts = ["## Parity", told, table(header, rows)]
+    parts = ["## Parity", told, table(header, rows), words.remark(parity)]
     if measured := words.measured(parity.get("measured")):
         parts += ["Measured on the machine that made it:", table(["", "Value"], measured)]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _limits(form: str, folder: Path, made: Provenance) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3tune.config import ExportConfig
+from phi3tune.engines.folders import read_json
 from phi3tune.errors import UserError
 from phi3tune.events import Phase
 from phi3tune.export import gptq, make
@@ -32,12 +33,13 @@ _SHOWN = ("kl_mean", "kl_p99", "top1_agreement", "perplexity_ratio", "greedy_mat
 AT_ONCE = len(_CHOICES) + len(_CALIBRATED)
 
 
-def candidates(config: ExportConfig, *, calibrated: bool) -> list[Recipe]:
-    """The builds that are tried; those of gptq only where its package and the rows of a training are there."""
+def candidates(config: ExportConfig, shape: dict[str, Any], *, calibrated: bool) -> list[Recipe]:
+    """The builds that are tried for a model with this config.json; those of gptq only where it can be `calibrated`."""
     base = Recipe.of(config)
+    possible = [choice for choice in _CALIBRATED if calibrated and gptq.fits(shape, choice[1])]
     return [
         replace(base, algorithm=algorithm, block_size=block_size, mixed=mixed)
-        for algorithm, block_size, mixed in (*_CHOICES, *(_CALIBRATED if calibrated else ()))
+        for algorithm, block_size, mixed in (*_CHOICES, *possible)
     ]
 
 
@@ -53,7 +55,8 @@ def best(source: Source, config: ExportConfig, path: Path) -> dict[str, Any]:
             f"--auto measures builds, and one for {config.device} cannot run on this machine; leave out --auto, or "
             "run it where the build will run"
         )
-    recipes = candidates(config, calibrated=gptq.installed() and source.ref.run is not None)
+    shape = read_json(source.weights / "config.json")
+    recipes = candidates(config, shape, calibrated=gptq.installed() and source.ref.run is not None)
     source.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".auto.tmp-", dir=source.scratch) as name:
         folders = {Path(name) / _label(recipe): recipe for recipe in recipes}

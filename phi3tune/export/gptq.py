@@ -30,7 +30,6 @@ from phi3tune.export.merge import weight_files, write_model_files
 
 # Its setup.py looks for a GPU, and imports packages that it does not declare; with these it builds on any machine.
 INSTALL = "BUILD_CUDA_EXT=0 pip install --no-build-isolation gptqmodel==7.5.0 requests"
-BLOCK_SIZE = 32
 _MAX_TOKENS = 2048  # of a calibration row: longer ones add hours and little to learn from
 _FINER = ("self_attn.qkv_proj", "mlp.down_proj")
 _SEQUENTIAL = [["self_attn.qkv_proj"], ["self_attn.o_proj"], ["mlp.gate_up_proj"], ["mlp.down_proj"]]
@@ -47,6 +46,20 @@ def check_installed() -> None:
         raise UserError(f"--algorithm gptq needs the optional package gptqmodel; install it with: {INSTALL}")
 
 
+def fits(shape: dict[str, Any], block_size: int | None) -> bool:
+    """Whether whole blocks make up every row of a model with this config.json, as the checkpoint's format needs."""
+    return block_size is not None and not any(shape[key] % block_size for key in ("hidden_size", "intermediate_size"))
+
+
+def check_blocks(shape: dict[str, Any], block_size: int | None) -> None:
+    """Raise `UserError` unless `fits`."""
+    if not fits(shape, block_size):
+        raise UserError(
+            f"--algorithm gptq needs blocks that divide the model's widths {shape['hidden_size']} and "
+            f"{shape['intermediate_size']}, and {block_size} does not; use --block-size 16 or 32"
+        )
+
+
 @contextlib.contextmanager
 def quantised(
     weights: Path,
@@ -54,12 +67,12 @@ def quantised(
     scratch: Path,
     reporter: Reporter,
     *,
-    block_size: int | None = None,
+    block_size: int,
     mixed: bool = True,
 ) -> Iterator[Path]:
     """A temporary checkpoint like `weights` whose matrices are 4 bits, calibrated on `chats`; gone afterwards.
 
-    `block_size` weights share a scale, 32 when None. `mixed` keeps in 8 bits the matrices that the model builder keeps
+    `block_size` weights share a scale. `mixed` keeps in 8 bits the matrices that the model builder keeps
     so. Embeddings, head and norms are as they were.
     """
     check_installed()
@@ -68,7 +81,7 @@ def quantised(
     with tempfile.TemporaryDirectory(prefix=".gptq.tmp-", dir=scratch) as name:
         folder = Path(name)
         with contextlib.redirect_stdout(sys.stderr):  # its banner and bars; ours is for results
-            _write(weights, folder, _examples(weights, chats), block_size or BLOCK_SIZE, mixed, reporter)
+            _write(weights, folder, _examples(weights, chats), block_size, mixed, reporter)
         yield folder
 
 

@@ -95,9 +95,14 @@ def write(recipe: Recipe, source: Source, folder: Path, *, calibration_rows: int
     check_stop(source.reporter)
     if recipe.algorithm == "gptq":
         chats = rows.training(source.ref, source.workspace, calibration_rows)
-        finer = recipe.mixed is not False
+        assert recipe.block_size is not None
         with gptq.quantised(
-            source.weights, chats, source.scratch, source.reporter, block_size=recipe.block_size, mixed=finer
+            source.weights,
+            chats,
+            source.scratch,
+            source.reporter,
+            block_size=recipe.block_size,
+            mixed=bool(recipe.mixed),
         ) as calibrated:
             check_stop(source.reporter)
             source.reporter.emit(Phase(name="building"))

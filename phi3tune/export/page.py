@@ -33,11 +33,12 @@ def page(parity: Mapping[str, Any], title: str) -> str:
         rows=rows,
         measured=words.measured(parity.get("measured")),
         bars=_bars(parity),
+        remark=words.remark(parity),
     )
 
 
 def _bars(parity: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Mean KL at each length beside its limit: name, text, and share of the limit, 1 at the limit and 2 at most."""
+    """Mean KL at each length beside its limit there: name, text, and share of that limit, 2 at most."""
     limit = parity["limits"].get("kl_mean")
     places = [
         ("Short prompts", parity),
@@ -45,10 +46,12 @@ def _bars(parity: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     ]
     if not limit:
         return []
-    return [
-        (name, words.number(each["kl_mean"], ".2e"), min(2.0, (each["kl_mean"] or 2 * limit) / limit))
-        for name, each in places
-    ]
+    bars = []
+    for name, each in places:
+        there = limit * each.get("widened", 1.0)
+        text = f"{words.number(each['kl_mean'], '.2e')} of {there:.2g}"
+        bars.append((name, text, 2.0 if each["kl_mean"] is None else min(2.0, each["kl_mean"] / there)))
+    return bars
 
 
 @lru_cache(maxsize=1)

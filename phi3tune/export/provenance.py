@@ -18,9 +18,9 @@ from phi3tune.engines.hub_models import HubModel, cached_folder
 from phi3tune.engines.models import MODEL_RECORD, NANO_NAME
 from phi3tune.errors import UserError
 from phi3tune.evaluation.saved import REPORT, load_report
+from phi3tune.export.recipe import BUILD
 from phi3tune.paths import NANO, Workspace, inside, is_run
 
-BUILD = "build.json"
 _CACHED = re.compile(r"models--([^/\\]+?)--([^/\\]+)")
 _DEPTH = 16  # runs that trained on from one another
 # Settings of a training that tell how the model came about; the others are names, or about this machine.

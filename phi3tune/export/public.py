@@ -10,6 +10,7 @@ from typing import Any
 from phi3tune.engines.folders import LABELS, PARITY, PORTABLE, TOKENIZER_FILES, read_json
 from phi3tune.errors import UserError
 from phi3tune.export import card, page, provenance
+from phi3tune.export.recipe import BUILD
 from phi3tune.paths import MANIFEST, MANIFEST_SCHEMA, Workspace, file_hash
 
 Files = dict[str, Path | bytes]
@@ -17,7 +18,7 @@ Files = dict[str, Path | bytes]
 _WEIGHTS = ("*.safetensors", "*.onnx", "*.onnx.data", "*.onnx_adapter")
 _RECORDS = (
     "config.json", "generation_config.json", "genai_config.json", "adapter_config.json", "model.safetensors.index.json",
-    provenance.BUILD, "base.json", "auto.json", PARITY, PORTABLE, LABELS,
+    BUILD, "base.json", "auto.json", PARITY, PORTABLE, LABELS,
 )  # fmt: skip
 _COPIED = (*TOKENIZER_FILES, page.FILE)
 # Keys of records that say where something lay; a folder's name is not a model's.

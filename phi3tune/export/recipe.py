@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3tune.config import Algorithm, BuildDevice, BuildFormat, ExportConfig, Precision
@@ -39,6 +39,14 @@ class Recipe:
             config.mixed,
             config.quantize_embeddings,
         )
+
+    def of_width(self, width: int) -> Recipe:
+        """The same with the block size that it gets for a model whose hidden states are so wide."""
+        if self.algorithm is None:
+            return self
+        from phi3tune.export import onnx
+
+        return replace(self, block_size=int(onnx.quantisation("int4", width, block_size=self.block_size)["block_size"]))
 
     @property
     def name(self) -> str:

@@ -12,13 +12,14 @@ from safetensors import safe_open
 
 from phi3tune import system
 from phi3tune.config import ExportConfig
+from phi3tune.engines.folders import read_json
 from phi3tune.engines.models import ModelRef, buildable, verify
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress, Reporter
 from phi3tune.export import adapters, card, choose, gptq, make, merge, rows
 from phi3tune.export.make import Source, StoppedError, check_stop
-from phi3tune.export.recipe import Recipe
-from phi3tune.paths import Workspace, slug, sweep_temporary
+from phi3tune.export.recipe import BUILD, BUILD_SCHEMA, Recipe
+from phi3tune.paths import Workspace, slug, sweep_temporary, write_json
 
 _MB = 1_000_000
 _SPARE_BYTES = 64 * 1024**2
@@ -69,11 +70,13 @@ def _export(
     ref: ModelRef, config: ExportConfig, home: Path, workspace: Workspace, reporter: Reporter, job_dir: Path
 ) -> dict[str, Any]:
     """`path` and `parity` of what was made, and `tried` where several were."""
+    shape = read_json(ref.base / "config.json")
+    recipe = Recipe.of(config).of_width(shape["hidden_size"])
+    if recipe.algorithm == "gptq":
+        gptq.check_blocks(shape, recipe.block_size)
     weights = _whole_weights(ref, home, workspace, reporter)
     if config.format == "merged":
-        card.write(weights, workspace, name=weights.name)
         return {"path": str(weights), "parity": None}
-    recipe = Recipe.of(config)
     path = _build_path(ref, recipe, home, workspace)
     chats, record = rows.held_out(ref, workspace, reporter)
     source = Source(ref, weights, chats, record, job_dir, workspace, reporter)
@@ -131,7 +134,11 @@ def _whole_weights(ref: ModelRef, home: Path, workspace: Workspace, reporter: Re
             told = done
             reporter.emit(Progress(done=-(-done // _MB), total=-(-total // _MB), unit="MB"))
 
-    merge.merge(ref.base, ref.adapter, merged, tick, lambda folder: card.write(folder, workspace, name=merged.name))
+    def describe(folder: Path) -> None:
+        write_json(folder / BUILD, {"schema": BUILD_SCHEMA, "format": "merged", "made_from": ref.ref})
+        card.write(folder, workspace, name=merged.name)
+
+    merge.merge(ref.base, ref.adapter, merged, tick, describe)
     return merged
 
 

@@ -49,10 +49,23 @@ def figures(parity: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         limit = parity["limits"].get(key)
         limited = f"{bound} {format(limit, '.1%' if '%' in form else 'g')}" if bound and limit is not None else ""
         rows.append([title, limited, *(number(each.get(key), form) for each in (parity, *contexts))])
+    widened = [each.get("widened", 1.0) for each in contexts]
+    if any(factor > 1 for factor in widened):
+        rows.append(["Limits widened, see below", "", "", *(f"{factor:.3g} times" for factor in widened)])
     tokens = [f"{each['tokens']:,}" if "tokens" in each else "" for each in (parity, *contexts)]
     if any(tokens):
         rows.append(["Tokens compared", "", *tokens])
     return header, rows
+
+
+def remark(parity: Mapping[str, Any]) -> str:
+    """Why limits are wider at some lengths; empty where they are not."""
+    if not any(each.get("widened", 1.0) > 1 for each in parity.get("contexts") or ()):
+        return ""
+    return (
+        "At long prompts the model itself is less sure of its next token than at short ones, and rounding moves it "
+        "further; there the limits are wider by the ratio of the negative log-likelihoods, 10 times at most."
+    )
 
 
 def measured(found: Mapping[str, Any] | None) -> list[list[str]]:

@@ -1,9 +1,9 @@
-"""Guards that find places by patterns: block lists, regular expressions, secrets and personal data."""
+"""Guards that find places by patterns: regular expressions, secrets and personal data."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import regex
@@ -12,26 +12,28 @@ from phi3tune.data.audit import personal
 from phi3tune.guardrails.check import CheckError, Span, SpanCheck
 
 _NEVER = "\U0010ffff"  # a character that Unicode will never assign
-_FLAGS = re.IGNORECASE | re.MULTILINE | re.DOTALL | re.VERBOSE | re.ASCII
+_LETTERS = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
 _PERSONAL_SECONDS = 1.0  # far more than they need: these patterns are our own
 
 
 class Openings:
     """Where a text that is still being written ends in what may become a match of one of some patterns.
 
-    Each pattern is asked for with a character behind it that no text has: it can only match in part, at the text's
+    They are asked for with a character behind them that no text has: so they can only match in part, at the text's
     end. Raises `regex.error` for a pattern that cannot be read.
     """
 
     def __init__(self, patterns: Iterable[tuple[str, int]], *, seconds: float) -> None:
-        self._patterns = [regex.compile(f"(?:{pattern}){_NEVER}", flags) for pattern, flags in patterns]
+        # All in one: one search costs an eighth of forty.
+        either = "|".join(f"(?{_letters(flags)}:{pattern})" for pattern, flags in patterns)
+        self._pattern = regex.compile(f"(?:{either}){_NEVER}")
         self._seconds = seconds
 
     def first(self, text: str, start: int) -> int:
         """The first place from `start` on where a match that reaches the end could begin; else the end."""
         with _in_time(self._seconds):
-            found = [p.search(text, start, partial=True, timeout=self._seconds) for p in self._patterns]
-        return min((match.start() for match in found if match is not None), default=len(text))
+            match = self._pattern.search(text, start, partial=True, timeout=self._seconds)
+        return len(text) if match is None else match.start()
 
 
 class PatternCheck(SpanCheck):
@@ -42,7 +44,7 @@ class PatternCheck(SpanCheck):
     """
 
     def __init__(self, pattern: str, what: str, *, ignore_case: bool, seconds: float) -> None:
-        flags = int(regex.IGNORECASE) if ignore_case else 0
+        flags = regex.IGNORECASE if ignore_case else 0
         try:
             self._pattern = regex.compile(pattern, flags)
             self._openings = Openings([(pattern, flags)], seconds=seconds)
@@ -63,22 +65,13 @@ class PatternCheck(SpanCheck):
         return self._openings.first(text, start)
 
 
-def block_list(phrases: Collection[str], *, ignore_case: bool, whole_words: bool, seconds: float) -> PatternCheck:
-    """Places with one of some phrases; any white space between their words stands for any other."""
-    # The longest first: of alternatives the first one that matches is taken.
-    ordered = sorted({tuple(phrase.split()) for phrase in phrases}, key=lambda words: (-len(" ".join(words)), words))
-    either = "|".join(r"\s+".join(map(regex.escape, words)) for words in ordered)
-    pattern = rf"(?<!\w)(?:{either})(?!\w)" if whole_words else f"(?:{either})"
-    return PatternCheck(pattern, "phrase", ignore_case=ignore_case, seconds=seconds)
-
-
 class PersonalCheck(SpanCheck):
     """Places with secrets or personal data of some kinds, as the audit of datasets finds them."""
 
     def __init__(self, codes: Sequence[str]) -> None:
         self._codes = tuple(codes)
         found = personal.candidates(codes)
-        self._openings = Openings(((p.pattern, int(p.flags & _FLAGS)) for p in found), seconds=_PERSONAL_SECONDS)
+        self._openings = Openings(((p.pattern, p.flags) for p in found), seconds=_PERSONAL_SECONDS)
 
     def spans(self, text: str, start: int = 0) -> Iterator[Span]:
         found = personal.find(text, start, self._codes)
@@ -86,6 +79,11 @@ class PersonalCheck(SpanCheck):
 
     def settled(self, text: str, start: int) -> int:
         return self._openings.first(text, start)
+
+
+def _letters(flags: int) -> str:
+    """Flags as they are written within a pattern."""
+    return "".join(letter for letter, flag in _LETTERS.items() if flags & flag)
 
 
 @contextmanager

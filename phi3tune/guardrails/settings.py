@@ -13,7 +13,8 @@ from phi3tune.errors import ConfigError, UserError
 from phi3tune.guardrails.check import Check, OnError, Rule, Side
 from phi3tune.guardrails.guards import Guards
 from phi3tune.guardrails.judges import ClassifierCheck, ModerationCheck
-from phi3tune.guardrails.patterns import PatternCheck, PersonalCheck, block_list
+from phi3tune.guardrails.patterns import PatternCheck, PersonalCheck
+from phi3tune.guardrails.phrases import PhraseCheck
 from phi3tune.guardrails.verdict import Action
 from phi3tune.paths import Workspace
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _LONGEST_FILE = 4 * 2**20
 _MOST_GUARDS = 100
 _MOST_PHRASES = 20_000
+_LONGEST_PHRASE = 200
 
 
 class GuardConfig(Config):
@@ -59,15 +61,17 @@ class BlockListConfig(GuardConfig):
     file: Path | None = setting(None, "UTF-8 file with more of them, one on a line.", unit="path")
     ignore_case: bool = setting(True, "Take upper and lower case for the same.", unit="switch")
     whole_words: bool = setting(True, "Find them only as whole words.", unit="switch")
-    time_limit: float = setting(0.5, "Longest time for one text.", unit="seconds", gt=0.0, le=10.0)
 
     def check(self, folder: Path, workspace: Workspace, pool: Pool | None) -> Check:
         phrases = [phrase for phrase in self.words if phrase.strip()]
         if self.file is not None:
             phrases += [line.strip() for line in _read(folder / self.file.expanduser()).splitlines() if line.strip()]
-        if not 1 <= len(phrases) <= _MOST_PHRASES:
-            raise UserError(f"it has {len(phrases):,} phrases; give 1 to {_MOST_PHRASES:,} with words or file")
-        return block_list(phrases, ignore_case=self.ignore_case, whole_words=self.whole_words, seconds=self.time_limit)
+        if not 1 <= len(phrases) <= _MOST_PHRASES or max(map(len, phrases)) > _LONGEST_PHRASE:
+            raise UserError(
+                f"it has {len(phrases):,} phrases; give 1 to {_MOST_PHRASES:,} of at most {_LONGEST_PHRASE} characters "
+                "with words or file"
+            )
+        return PhraseCheck(phrases, ignore_case=self.ignore_case, whole_words=self.whole_words)
 
 
 class RegexConfig(GuardConfig):

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from phi3tune import __version__
+from phi3tune.chat import Message
 from phi3tune.config import ServeConfig
 from phi3tune.errors import UserError
 from phi3tune.keys import Keys
@@ -96,7 +97,7 @@ def make(
             allow_headers=["*"],
             expose_headers=["x-request-id", "retry-after"],
         )
-    app.state.server = server
+    app.state.server, app.state.needs_key = server, needs_key
     return app
 
 
@@ -180,7 +181,8 @@ class Server:
                 found = await loop.run_in_executor(self._threads, self._pool.classify, served.ref, texts)
         finally:
             self._line.leave()
-        tokens = sum(map(len, served.renderer.prompts([[{"role": "user", "content": text}] for text in texts])))
+        chats = [[Message(role="user", content=text)] for text in texts]
+        tokens = sum(map(len, await asyncio.to_thread(served.renderer.prompts, chats)))
         entry.usage = {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens}
         data = [{"index": index, "object": "classification", **each} for index, each in enumerate(found)]
         return {"id": entry.id, "object": "list", "model": served.name, "data": data, "usage": entry.usage}
@@ -300,5 +302,7 @@ async def _leave_with_client(request: Request, flow: Flow) -> None:
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     """Any error as OpenAI's object."""
+    if isinstance(error, RequestValidationError) and isinstance(error.body, dict):
+        request.state.entry.model = request.app.state.server.models.named(error.body.get("model"))
     refusal = refusal_of(error, request.state.entry)
     return JSONResponse(refusal.body(), refusal.status, refusal.headers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from phi3tune.config import ServeConfig
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
+from phi3tune.server.examples import snippets
 
 if TYPE_CHECKING:
     from phi3tune.engines.pool import Pool
@@ -27,6 +28,7 @@ class EndpointState:
     url       where it answers, ending in /v1; None when it is off
     ready     all models are loaded
     since     when it was started, in seconds since 1970
+    keyed     whoever asks needs a key
     requests  how many were answered or refused
     error     why it is off, or cannot answer
     """
@@ -35,6 +37,7 @@ class EndpointState:
     models: tuple[str, ...] = ()
     ready: bool = False
     since: float | None = None
+    keyed: bool = False
     requests: int = 0
     error: str | None = None
 
@@ -64,6 +67,10 @@ class Endpoints:
             self._running = _Running(config, self._workspace, self._pool)
             return self._running.server.url
 
+    def snippets(self, url: str, model: str) -> dict[str, str]:
+        """How to ask it, to copy: `curl`, `python` and `javascript`."""
+        return snippets(url, model)
+
     def stop(self) -> None:
         """Let answers end for a few seconds, and end it; nothing happens when none runs."""
         with self._lock:
@@ -85,6 +92,7 @@ class Endpoints:
             models=tuple(models.refs),
             ready=models.state == "ready",
             since=running.since,
+            keyed=running.server.app.state.needs_key(),
             requests=running.server.server_state.total_requests,
             error=None if models.error is None else str(models.error),
         )

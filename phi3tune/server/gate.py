@@ -12,6 +12,7 @@ import logging
 import socket
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,7 +29,8 @@ _log = logging.getLogger(__name__)
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 OPEN_PATH = "/health"
 _BODY_SECONDS = 60.0  # for a body to arrive
-_DRAIN_SECONDS = 2.0  # a body that was refused is still read for so long, or its sender might not see the answer
+# A body that was refused is still read for so long, or its sender might not see the answer.
+_DRAIN_SECONDS, _DRAIN_BYTES = 2.0, 16e6
 _HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 CheckKey = Callable[[str], "str | None"]
 
@@ -191,14 +193,19 @@ async def refuse(error: ApiError, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     if error.status == 413:
         await send({"type": "http.response.body", "body": content, "more_body": True})
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while (message := await receive())["type"] == "http.request" and message.get("more_body"):
-                    pass
-        except TimeoutError:
-            pass
+        with suppress(TimeoutError):
+            await asyncio.wait_for(_drain(receive), _DRAIN_SECONDS)
         content = b""
     await send({"type": "http.response.body", "body": content})
+
+
+async def _drain(receive: Receive) -> None:
+    drained = 0
+    while drained < _DRAIN_BYTES:
+        message = await receive()
+        drained += len(message.get("body", b""))
+        if not message.get("more_body"):
+            return
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

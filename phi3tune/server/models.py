@@ -62,6 +62,12 @@ class Models:
         finally:
             self.ended.set()
 
+    def named(self, name: object) -> str:
+        """The model that a malformed request was for, as well as can be told: an empty text for none."""
+        if name is None:
+            return next(iter(self.refs))
+        return name if isinstance(name, str) and name in self.refs else ""
+
     def find(self, name: str | None) -> Served:
         """The model of this name, or the first. Raises `ApiError`: there is none (404), it is not loaded yet (503)."""
         name = next(iter(self.refs)) if name is None else name

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from phi3tune.engines.models import ModelRef
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 from phi3tune.ui import build_card, endpoint_card, monitor_card
@@ -29,6 +30,21 @@ class DeployTab:
     def parts(self) -> list[Any]:
         """Everything that `update` may change."""
         return [*self.builds.parts, *self.endpoint.parts, *self.monitor.parts]
+
+    @property
+    def model_pickers(self) -> list[gr.Dropdown]:
+        """Pickers of models that a model in hand is put into."""
+        return [self.builds.model, self.endpoint.models]
+
+    def in_hand(self, model: ModelRef) -> Updates:
+        """Both pickers set to one model; what is built already is not built from."""
+        build = gr.update(value=model.ref) if model.kind == "torch" else gr.update()
+        return {self.builds.model: build, self.endpoint.models: gr.update(value=[model.ref])}
+
+    @property
+    def busy(self) -> bool:
+        """Whether an endpoint is up, so that its figures move."""
+        return self.endpoints.state().url is not None
 
     @property
     def looks(self) -> list[Any]:

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi3tune import system
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui.guard import LOCAL_NAMES, Guard
 
+if TYPE_CHECKING:
+    from phi3tune.ui.endpoint_card import Endpoints
+
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 7860
 MAX_FILE_SIZE = "1gb"
 QUEUE_SIZE = 64
 
 
-def serve(host: str | None = None, port: int | None = None) -> None:
+def serve(endpoints: Callable[[Workspace], Endpoints], host: str | None = None, port: int | None = None) -> None:
     """Build the page over the current workspace and serve it until interrupted.
 
+    `endpoints` makes the server's side of the Deploy tab, which this package does not import.
     `None` takes `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT`, or 127.0.0.1:7860. Raises `UserError`
     when the address cannot be listened on; another port is never tried instead.
     """
@@ -42,7 +48,8 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     from phi3tune.ui.theme import CSS_FILE, theme
 
     workspace = Workspace.current()
-    demo = create_ui(workspace)
+    served = endpoints(workspace)
+    demo = create_ui(workspace, served)
     demo.queue(max_size=QUEUE_SIZE)
     demo.launch(
         quiet=True,
@@ -64,7 +71,10 @@ def serve(host: str | None = None, port: int | None = None) -> None:
     )
     sys.stdout.write(f"phi3tune is at {demo.local_url}  (workspace: {workspace.root}; Ctrl+C ends it, jobs go on)\n")
     sys.stdout.flush()
-    demo.block_thread()
+    try:
+        demo.block_thread()
+    finally:
+        served.stop()
 
 
 def _port_from_environment() -> int:

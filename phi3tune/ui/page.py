@@ -12,8 +12,9 @@ from phi3tune.config import TrainConfig
 from phi3tune.engines import models
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import evaluate, header, live, playground, runs, train, train_data
+from phi3tune.ui import deploy, evaluate, header, live, playground, runs, train, train_data
 from phi3tune.ui.dialogue import SIDES
+from phi3tune.ui.endpoint_card import Endpoints
 from phi3tune.ui.live import BUSY_TICK, IDLE_TICK, Cursor, Logs
 from phi3tune.ui.wire import (
     ACTION,
@@ -32,18 +33,21 @@ CACHE_SECONDS = (3600, 86400)
 FIRST_DATASET = "lantern-support"
 
 
-def create_ui(workspace: Workspace) -> gr.Blocks:
-    """The whole page over a workspace; nothing is read from disk before a browser opens it."""
+def create_ui(workspace: Workspace, endpoints: Endpoints) -> gr.Blocks:
+    """The whole page over a workspace; nothing is read from disk before a browser opens it.
+
+    `endpoints` is the server's side of the Deploy tab, which the page does not import.
+    """
     demo = gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS)
     with demo:
-        Page(workspace).connect(demo)
+        Page(workspace, endpoints).connect(demo)
     return demo
 
 
 class Page:
     """The components of the page and their handlers. It keeps nothing of a job but what it read from its folder."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, endpoints: Endpoints) -> None:
         self.workspace = workspace
         self.logs = Logs()
         self.header = header.build()
@@ -54,6 +58,8 @@ class Page:
                 self.evaluate = evaluate.build()
             with gr.Tab("Playground", id="playground"):
                 self.playground = playground.build()
+            with gr.Tab("Deploy", id="deploy"):
+                self.deploy = deploy.build(endpoints)
             with gr.Tab("Runs", id="runs"):
                 self.runs = runs.build()
         self.timer = gr.Timer(BUSY_TICK)
@@ -62,29 +68,31 @@ class Page:
     @property
     def model_pickers(self) -> list[gr.Dropdown]:
         """Every picker of models that a model in hand is put into."""
-        return [self.header.model, self.train.settings.model, self.evaluate.models, *self.playground.models.values()]
+        own = [self.header.model, self.train.settings.model, self.evaluate.models, *self.playground.models.values()]
+        return [*own, *self.deploy.model_pickers]
 
     @property
     def looks(self) -> list[Any]:
         """What a browser has chosen in the tabs that show it: the last inputs of `tick`."""
-        return [*self.evaluate.looks, *self.runs.looks]
+        return [*self.evaluate.looks, *self.runs.looks, *self.deploy.looks]
 
     def tick(self, cursor: Cursor, run: object, smoothing: object, *looks: Any) -> Updates:
         """Everything that changed since this browser was last told."""
         jobs.dispatch(self.workspace)
         active, trained = jobs.active(self.workspace), jobs.runs(self.workspace)
         shown = _shown_run(cursor, run, trained)
-        of_reports = len(self.evaluate.looks)
+        of_reports, of_builds = len(self.evaluate.looks), len(self.deploy.looks)
         factor = float(smoothing) if isinstance(smoothing, int | float) else 0.0
         updates: Updates = {self.timer: gr.skip()}
         updates |= self.header.update(cursor, active)
         updates |= self.train.live.update(cursor, self.logs, trained, shown, factor, self.workspace)
         updates |= self.evaluate.update(cursor, self.workspace, *looks[:of_reports])
-        updates |= self.runs.update(cursor, trained, active, self.workspace, *looks[of_reports:])
+        updates |= self.runs.update(cursor, trained, active, self.workspace, *looks[of_reports:-of_builds])
+        updates |= self.deploy.update(cursor, active, self.workspace, *looks[-of_builds:])
         updates |= self.playground.update(cursor, self.workspace)
         if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*trained, *active])):
             updates |= self._choices()
-        interval = BUSY_TICK if active else IDLE_TICK
+        interval = BUSY_TICK if active or self.deploy.busy else IDLE_TICK
         if cursor.fresh("interval", interval):
             updates[self.timer] = gr.Timer(interval)
         return updates
@@ -95,6 +103,7 @@ class Page:
         choices = {picker: gr.update(choices=every) for picker in self.model_pickers}
         with_checkpoints = [*every, *checkpoint_choices(self.workspace)]
         choices |= {picker: gr.update(choices=with_checkpoints) for picker in self.playground.models.values()}
+        choices[self.deploy.builds.model] = gr.update(choices=trainable)
         return {**choices, self.train.settings.model: gr.update(choices=trainable)}
 
     @property
@@ -127,6 +136,7 @@ class Page:
             self.header.model: gr.update(value=ref),
             self.train.settings.model: gr.update(value=base),
             self.evaluate.models: gr.update(value=list(dict.fromkeys([base, ref]))),
+            **self.deploy.in_hand(model),
             self.playground.models[left]: gr.update(value=base),
             self.playground.models[right]: gr.update(value=ref),
         }
@@ -140,6 +150,7 @@ class Page:
             *card.parts,
             *self.evaluate.parts,
             *self.runs.parts,
+            *self.deploy.parts,
             *self.playground.parts,
             *self.model_pickers,
             self.timer,
@@ -196,6 +207,7 @@ class Page:
         playground.connect(
             self.playground, [self.train.data.dataset, self.evaluate.dataset], refresh, loaded.then, workspace
         )
+        deploy.connect(self.deploy, refresh, workspace)
         runs.connect(self.runs, opened, [card.run, self.tabs], refresh, workspace)
         form = [self.train.data.dataset, *self.train.settings.values]
         card.further.click(toasts(further), card.run, form, **ACTION)
@@ -219,6 +231,8 @@ class Page:
             return {self.tabs: gr.Tabs(selected="evaluate"), self.evaluate.report: report}
         if job.kind == "prompts":
             return {self.tabs: gr.Tabs(selected="playground")}
+        if job.kind == "export":
+            return {self.tabs: gr.Tabs(selected="deploy")}
         run = job.id if job.kind == "train" else getattr(jobs.read_config(job.folder), "model", "").partition("/")[0]
         return {self.tabs: gr.Tabs(selected="train"), self.train.live.run: run}
 

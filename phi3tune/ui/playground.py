@@ -88,10 +88,11 @@ class PlaygroundTab:
         begun = said.begun
         shown: Updates = {
             self.bar: render_chat.bar(said, told),
-            self.send: gr.Button(visible=not said.busy),
-            self.stop: gr.Button(visible=said.busy),
-            self.again: gr.Button(interactive=begun and not said.busy),
-            self.clear: gr.Button(interactive=begun and not said.busy),
+            # With their words: at the end of a stream of updates, Gradio would show them without.
+            self.send: gr.Button(self.send.value, visible=not said.busy),
+            self.stop: gr.Button(self.stop.value, visible=said.busy),
+            self.again: gr.Button(self.again.value, interactive=begun and not said.busy),
+            self.clear: gr.Button(self.clear.value, interactive=begun and not said.busy),
         }
         for side in SIDES:
             shown[self.panes[side]] = render_chat.chat(said, side, HINTS[side], differs if side in said.shown else None)

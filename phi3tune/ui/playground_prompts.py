@@ -63,7 +63,7 @@ def build() -> PromptsCard:
         file = gr.File(
             label="Prompts: .txt with one on each line, .jsonl with prompt or messages, or .csv with a prompt column",
             file_types=FILE_TYPES,
-            height=110,
+            height=150,
             elem_id="prompts-file",
         )
         with gr.Row(elem_classes="pt-buttons"):

@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phi3tune.conformance import Check
+from phi3tune.conformance import NAMES, Check
 from phi3tune.keys import Key
 from phi3tune.ui.render import Column, counted, duration, empty, esc, latency, notice, table
 
 if TYPE_CHECKING:
     from phi3tune.ui.endpoint_card import State
-
-CHECKS = 8
 
 
 def status(state: State) -> str:
@@ -50,9 +48,9 @@ def keys(found: Sequence[Key]) -> str:
 def checks(done: Sequence[Check]) -> str:
     """The test as it goes, and its outcome in the first line."""
     passed = sum(check.passed for check in done)
-    over = len(done) == CHECKS
-    level = "info" if not over else "good" if passed == CHECKS else "bad"
-    line = f"{passed} of {CHECKS} checks passed" if over else f"{len(done)} of {CHECKS} checks done"
+    total, over = len(NAMES), len(done) == len(NAMES)
+    level = "info" if not over else "good" if passed == total else "bad"
+    line = f"{passed} of {total} checks passed" if over else f"{len(done)} of {total} checks done"
     rows = [
         [
             f'<b class="pt-{"right" if check.passed else "wrong"}">{"passed" if check.passed else "FAILED"}</b>',

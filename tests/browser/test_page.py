@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,7 +13,7 @@ from playwright.sync_api import Page, expect
 from phi3tune import jobs
 from phi3tune.paths import Workspace
 from tests.browser.conftest import App, Visit
-from tests.browser.steps import MINUTES, open_tab, start_run, wait_until
+from tests.browser.steps import MINUTES, fill, open_tab, start_run, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 RUN = "story"
@@ -77,6 +78,28 @@ def test_talk_to_base_and_build_side_by_side(visit: Visit) -> None:
         expect(page.locator(f"#stats-{side}")).to_contain_text("tok/s", timeout=2 * MINUTES)
         expect(page.locator(f"#pane-{side}")).to_contain_text("How long is the warranty?")
         assert len(page.locator(f"#pane-{side} .bot").last.inner_text().strip()) > 0
+
+
+def test_serve_the_build_and_pass_the_conformance_test(visit: Visit, app: App) -> None:
+    page = visit.page
+    open_tab(page, "Deploy")
+    expect(page.locator("#builds")).to_contain_text("PASSED", ignore_case=True)
+    models = page.locator("#serve-models")
+    models.get_by_role("button", name="Clear").click()
+    models.locator("input").fill(f"{RUN}/onnx/int4")
+    models.locator("input").press("Enter")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fill(page, "serve-port", str(port))
+    page.locator("#serve-start").click()
+    expect(page.locator("#serve-status")).to_contain_text(f"Serving {RUN}/onnx/int4", timeout=MINUTES)
+    expect(page.locator("#serve-code")).to_contain_text(f"http://127.0.0.1:{port}/v1")
+    page.locator("#serve-test").click()
+    expect(page.locator("#serve-checks")).to_contain_text("8 of 8 checks passed", timeout=MINUTES)
+    expect(page.locator("#monitor")).to_contain_text("Requests", timeout=30_000)
+    page.locator("#serve-stop").click()
+    expect(page.locator("#serve-status")).to_contain_text("off")
 
 
 def test_a_killed_worker_and_a_restarted_app(visit: Visit, app: App) -> None:

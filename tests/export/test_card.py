@@ -22,7 +22,7 @@ def test_card_of_a_build(workspace: Workspace) -> None:
     text = card.text(fake_build(workspace, "lamp"), workspace, repo="ada/lamp-int4")
     assert head(text)["library_name"] == "onnxruntime-genai"
     assert "# lamp-int4\n" in text
-    assert 'og.Model("ada/lamp-int4")' in text
+    assert 'og.Model(snapshot_download("ada/lamp-int4"))' in text
     assert "| lora rank | 4 |" in text
     assert f"Data: chats, sha256 `{'5e' * 32}`" in text
     assert "| Measure | Limit | Short prompts | 256 tokens (25%) |" in text

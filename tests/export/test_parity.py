@@ -15,7 +15,7 @@ from phi3tune.data import Conversation
 from phi3tune.engines.base import Chunk, Completion, EngineInfo, Request, Usage, never
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress
-from phi3tune.export.parity import TIE, compare
+from phi3tune.export.parity import TIE, Limits, _widened, compare
 from tests.fakes import RecordingReporter
 
 VOCAB = 32064
@@ -240,3 +240,14 @@ def test_stop_at_long_prompts(tiny_model: Path) -> None:
     reporter = RecordingReporter(stop_when=lambda event: isinstance(event, Phase))
     engine = TableEngine(tiny_model)
     assert compare(engine, engine, CHATS, "int4", reporter, context_tokens=400) is None
+
+
+def test_limits_widen_only_where_the_model_itself_is_less_sure(tiny_model: Path) -> None:
+    assert [_widened(1.2, long) for long in (1.0, 1.2, 1.44, 100.0)] == pytest.approx([1, 1, 2, 10])
+    assert _widened(1.0, 2.0) == 10
+    assert _widened(1.0, float("nan")) == 1
+    limits = Limits(kl_mean=0.02, top1_agreement=0.95, perplexity_ratio=1.02)
+    measured = {"kl_mean": 0.03, "top1_agreement": 0.92, "perplexity_ratio": 1.03}
+    assert len(limits.missed(measured, "here")) == 3
+    assert limits.missed(measured, "here", 2.0) == []
+    assert limits.missed({**measured, "kl_mean": 0.05}, "here", 2.0) == ["mean KL 0.05 here is above 0.04"]

@@ -132,6 +132,7 @@ def streaming(tmp_path_factory: pytest.TempPathFactory) -> Guards:
     )
 
 
+# Digits that follow a number would make it another one.
 PIECES = [
     *(
         "bomb",
@@ -152,24 +153,13 @@ PIECES = [
         "ample.com",
         ".de",
     ),
-    *(
-        "call ",
-        "+44 20 ",
-        "7946 ",
-        "0018",
-        CARD,
-        CARD[:9],
-        "2029",
-        "hf_",
-        KEY[3:20],
-        KEY[20:],
-        "-----BEGIN RSA PRIVATE KEY",
-    ),
-    *("-----", "\n", " ", ".", ",", "N", "aws key", "'", "é", "日本", "-----END RSA PRIVATE KEY-----", "12"),
+    *("call ", "+44 20 7946 0018;", "2029551234;", f"{CARD};", f"{CARD},5;", "12;", "hf_", KEY[3:20], KEY[20:]),
+    *("-----BEGIN RSA PRIVATE KEY", "-----", "-----END RSA PRIVATE KEY-----", "aws key", "'"),
+    *("\n", " ", ".", ",", "N", "é", "日本"),
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=14), st.data())
 def test_a_stream_says_what_the_whole_text_says(streaming: Guards, words: list[str], data: st.DataObject) -> None:
     text = "".join(words)

@@ -38,6 +38,7 @@ WRONG = [
     ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_parameter"),
     ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role", "invalid_value"),
     ({"messages": [{"role": "tool", "content": "hi"}]}, "messages[0].role", "unsupported"),
+    ({**HELLO, "model": []}, "model", "invalid_value"),
     ({**HELLO, "temperature": -1}, "temperature", "invalid_value"),
     ({**HELLO, "temperature": "hot"}, "temperature", "invalid_value"),
     ({**HELLO, "temperature": 1e999}, "temperature", "invalid_value"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from phi3tune.errors import UserError
+from phi3tune.server.endpoint import Endpoints
 from phi3tune.ui import launch
 
 ROOT = Path(__file__).parents[2]
@@ -36,13 +37,14 @@ def test_port_in_use_is_told_in_one_line_before_gradio_is_imported() -> None:
 def test_a_port_is_a_number(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_SERVER_PORT", port)
     with pytest.raises(UserError, match="GRADIO_SERVER_PORT"):
-        launch.serve()
+        launch.serve(Endpoints)
 
 
 def test_the_page_needs_no_model_library() -> None:
     code = (
         "import sys; from phi3tune.paths import Workspace; from phi3tune.ui.page import create_ui;"
-        "create_ui(Workspace.current());"
+        "from phi3tune.server.endpoint import Endpoints; workspace = Workspace.current();"
+        "create_ui(workspace, Endpoints(workspace));"
         "print([name for name in ('torch', 'transformers', 'trl', 'peft', 'onnxruntime_genai') if name in sys.modules])"
     )
     ended = run("-c", code)

@@ -15,6 +15,7 @@ from phi3tune import jobs
 from phi3tune.events import EventLog, Metrics
 from phi3tune.jobs import workers
 from phi3tune.paths import Workspace
+from phi3tune.server.endpoint import Endpoints
 from phi3tune.ui.page import Page, create_ui
 
 from .conftest import MakeJob
@@ -23,7 +24,7 @@ from .conftest import MakeJob
 @pytest.fixture
 def demo(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> gr.Blocks:
     monkeypatch.setattr(workers, "start", _no_worker)
-    return create_ui(workspace)
+    return create_ui(workspace, Endpoints(workspace))
 
 
 def _no_worker(folder: Path, workspace: Workspace) -> Any:
@@ -33,7 +34,7 @@ def _no_worker(folder: Path, workspace: Workspace) -> Any:
 @pytest.fixture
 def page(workspace: Workspace) -> Page:
     with gr.Blocks():
-        return Page(workspace)
+        return Page(workspace, Endpoints(workspace))
 
 
 def named(updates: dict[Any, Any]) -> dict[str, Any]:
