@@ -13,7 +13,7 @@ from typing import Any
 
 from phi3tune.monitor.profiles import LONGEST, Profiles
 from phi3tune.monitor.ratings import Rating, rate
-from phi3tune.monitor.records import RequestRecord, connect, insert, purge_on
+from phi3tune.monitor.records import RequestRecord, connect, database, insert, purge_on
 from phi3tune.paths import Workspace
 
 _logger = logging.getLogger(__name__)
@@ -103,11 +103,13 @@ class RequestLog:
         return records, [], True
 
     def _write(self, records: Sequence[RequestRecord]) -> None:
+        if not database(self._workspace).exists():  # a person may delete it at any time
+            self._disconnect()
         connection = self._connection = self._connection or connect(self._workspace)
         rows = [self._counts(record) for record in records]
         with connection:
             for record, counts in zip(records, rows, strict=True):
-                insert(connection, record, counts, content=self._content(record) if self._keep_content else None)
+                insert(connection, record, counts, content=self._content(record))
         if self._purged is None or time.monotonic() - self._purged > _PURGE_EVERY:
             purge_on(connection, time.time() - self._retention)
             self._purged = time.monotonic()
@@ -129,7 +131,8 @@ class RequestLog:
             "refused": self._refused(record.answer[:LONGEST]) if said else None,
         }
 
-    @staticmethod
-    def _content(record: RequestRecord) -> tuple[str, str]:
+    def _content(self, record: RequestRecord) -> tuple[str, str] | None:
+        if not self._keep_content or not (record.messages or record.answer):
+            return None
         messages = [{"role": m["role"], "content": m["content"][:LONGEST]} for m in record.messages]
         return json.dumps(messages, ensure_ascii=False), record.answer[:LONGEST]

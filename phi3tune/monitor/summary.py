@@ -177,7 +177,7 @@ def _groups(window: _Window) -> dict[str, Any]:
             "AND status >= 400 GROUP BY status, error_code ORDER BY requests DESC, status",
         ),
         "guards": window.rows(
-            "SELECT guard, action, what, COUNT(*) AS requests FROM guard_hits JOIN",
+            "SELECT guard, action, what, COUNT(DISTINCT id) AS requests FROM guard_hits JOIN",
             "AND id = guard_hits.request GROUP BY guard, action, what ORDER BY requests DESC, guard",
         ),
     }

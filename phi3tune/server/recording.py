@@ -90,8 +90,8 @@ class Recorder:
             self._first.labels(entry.model).observe(entry.first_token_seconds)
         if entry.queue_seconds is not None:
             self._queue.labels(entry.model).observe(entry.queue_seconds)
-        for kind in ("prompt", "completion"):
-            self._tokens.labels(entry.model, kind).inc(entry.usage.get(f"{kind}_tokens", 0))
+        for kind in ("prompt", "completion") if entry.usage else ():
+            self._tokens.labels(entry.model, kind).inc(entry.usage[f"{kind}_tokens"])
         for hit in entry.hits:
             self._hits.labels(hit.guard, hit.action).inc()
         if self._log is not None and entry.path in KINDS and entry.model:

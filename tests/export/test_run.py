@@ -12,13 +12,14 @@ import pytest
 from onnx import numpy_helper
 
 from phi3tune import data, system
-from phi3tune.config import DatasetConfig, ExportConfig
+from phi3tune.config import BuildDevice, DatasetConfig, ExportConfig
 from phi3tune.engines import open_engine
 from phi3tune.engines.models import ModelRef, resolve
 from phi3tune.engines.torch_engine import TorchEngine
 from phi3tune.errors import UserError
 from phi3tune.events import Notice, Phase
-from phi3tune.export import export, parity
+from phi3tune.export import export, make, parity
+from phi3tune.export.recipe import Recipe
 from phi3tune.paths import MANIFEST, Workspace, manifest_problem
 from tests.export.conftest import Exported
 from tests.fake_runs import chats, finished_run, lora_adapter
@@ -103,6 +104,72 @@ def test_flipped_byte_is_refused_at_loading(exported: Exported, workspace: Works
     assert "model.onnx.data was altered" in str(manifest_problem(weights.parent))
     with pytest.raises(UserError, match="altered"):
         open_engine(resolve("tuned/onnx/fp32", workspace))
+
+
+@pytest.mark.slow
+def test_build_says_how_it_was_made_and_measured(exported: Exported) -> None:
+    built = json.loads((exported.run / "onnx" / "int4" / "build.json").read_text())
+    assert built == {
+        "schema": 1,
+        "format": "onnx",
+        "precision": "int4",
+        "device": "cpu",
+        "algorithm": "auto",
+        "block_size": 16,
+        "mixed": True,
+        "quantize_embeddings": True,
+        "made_from": "tuned",
+    }
+    assert json.loads((exported.run / "onnx" / "fp32" / "build.json").read_text())["block_size"] is None
+    measured = exported.results["int8"]["parity"]["measured"]
+    assert measured["decode_tokens_per_second"] > 0
+    assert measured["peak_memory_bytes"] > measured["size_bytes"]
+    assert (exported.run / "onnx" / "int8" / "README.md").is_file()
+    assert (exported.run / "merged" / "README.md").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cuda", "dml", "webgpu"])
+def test_a_build_for_a_device_that_is_not_here_is_made_and_not_compared(
+    exported: Exported, tmp_path: Path, device: BuildDevice
+) -> None:
+    if make.runs_here(device):
+        pytest.skip(f"{device} is here")
+    reporter = RecordingReporter()
+    config = ExportConfig(model="tuned", device=device)
+    result = export(config, exported.workspace, reporter, job_dir=tmp_path / "job")
+    assert (result["build"], result["parity"]) == (f"int4-{device}", None)
+    assert [notice.code for notice in reporter.of(Notice)] == ["not_compared"]
+    build = Path(result["path"])
+    assert not (build / "parity.json").exists()
+    ref = resolve(f"tuned/onnx/int4-{device}", exported.workspace)
+    assert (ref.base, ref.failing) == (build, False)
+    assert manifest_problem(build) is None
+
+
+@pytest.mark.slow
+def test_fp16_for_the_cpu(exported: Exported, tmp_path: Path) -> None:
+    config = ExportConfig(model="tuned", precision="fp16", parity_rows=2)
+    result = export(config, exported.workspace, RecordingReporter(), job_dir=tmp_path / "job")
+    assert result["build"] == "fp16"
+    assert exported.results["fp32"]["size_bytes"] > result["size_bytes"] > exported.results["int8"]["size_bytes"]
+    assert result["parity"]["kl_mean"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "int4"),
+        ({"algorithm": "k_quant", "block_size": 64}, "int4-k_quant"),
+        ({"algorithm": "gptq", "device": "cuda"}, "int4-gptq-cuda"),
+        ({"precision": "fp16", "device": "dml"}, "fp16-dml"),
+        ({"format": "portable-onnx"}, "fp32-portable"),
+        ({"format": "onnx-adapter", "precision": "int8"}, "int8-adapter"),
+        ({"auto": True}, "int4"),
+    ],
+)
+def test_builds_are_named_after_what_was_asked_for(settings: dict[str, Any], name: str) -> None:
+    assert Recipe.of(ExportConfig(model="x", **settings)).name == name
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def test_texts_are_kept_when_asked_for_and_are_gone_after_their_time(workspace: 
     assert CANARY.encode() in bytes_on_disk(workspace)
     assert monitor.purge(workspace, before=NOW + 1) == 1
     assert [row["id"] for row in rows(workspace, "SELECT id FROM requests")] == ["chatcmpl-86400"]
-    assert len(rows(workspace, "SELECT * FROM contents")) == 1
+    assert rows(workspace, "SELECT * FROM contents") == []
     assert CANARY.encode() not in bytes_on_disk(workspace)
 
 
@@ -164,6 +164,18 @@ def test_a_log_that_cannot_be_written_counts_what_it_lost(workspace: Workspace) 
         "chatcmpl-1",
         "chatcmpl-3",
     ]
+
+
+def test_a_log_that_was_deleted_begins_anew(workspace: Workspace) -> None:
+    log = RequestLog(workspace, retention_days=3_650.0)
+    log.add(record(1))
+    log.flush()
+    for path in database(workspace).parent.glob("requests.db*"):
+        path.unlink()
+    log.add(record(2))
+    log.close()
+    assert log.dropped == 0
+    assert [row["id"] for row in rows(workspace, "SELECT id FROM requests")] == ["chatcmpl-2"]
 
 
 def test_the_log_lies_beside_the_other_database(

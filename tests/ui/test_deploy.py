@@ -54,7 +54,8 @@ class Deploy:
         with gr.Blocks() as demo:
             self.tab = deploy.build(self.endpoints)
             deploy.connect(self.tab, lambda trigger: None, workspace)
-        self.handlers = {f"{fn.fn.__module__.rpartition('.')[2]}.{fn.fn.__name__}": fn.fn for fn in demo.fns.values()}
+        handlers = [fn.fn for fn in demo.fns.values() if fn.fn is not None]
+        self.handlers = {f"{fn.__module__.rpartition('.')[2]}.{fn.__name__}": fn for fn in handlers}
 
     def shown(self) -> dict[str, Any]:
         told = self.tab.update(Cursor(), jobs.active(self.workspace), self.workspace, *[None] * len(self.tab.looks))
