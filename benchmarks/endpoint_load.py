@@ -96,7 +96,7 @@ class User:
     def __init__(self, url: str, name: str) -> None:
         self._connection = http.client.HTTPConnection(url.removeprefix("http://").removesuffix("/v1"), timeout=120)
         self._name = name
-        self.tokens = 0
+        self.tokens, self.speed = 0, 0.0
         self.failed = 0
 
     def ask(self, prompt: list[int], tokens: int = TOKENS) -> tuple[int, float]:
@@ -126,9 +126,10 @@ class User:
 
 
 def load(url: str, name: str, users: int, seconds: float, asked: list[list[int]]) -> list[User]:
-    """`users` who ask for that long, all at once."""
+    """`users` who ask for that long, all at once; their tokens per second are by the time until the last has ended."""
     asking = [User(url, name) for _ in range(users)]
-    end = time.perf_counter() + seconds
+    began = time.perf_counter()
+    end = began + seconds
     threads = [
         threading.Thread(target=user.ask_until, args=(end, asked, number * len(asked) // users))
         for number, user in enumerate(asking)
@@ -137,6 +138,9 @@ def load(url: str, name: str, users: int, seconds: float, asked: list[list[int]]
         thread.start()
     for thread in threads:
         thread.join()
+    took = time.perf_counter() - began
+    for user in asking:
+        user.speed = user.tokens / took
     return asking
 
 
@@ -224,9 +228,9 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
         for _ in range(given.rounds):
             bares.append(float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
             [one] = load(url, name, 1, given.seconds, asked)
-            singles.append(one.tokens / given.seconds)
+            singles.append(one.speed)
             eight = load(url, name, 8, given.seconds, asked)
-            totals.append(sum(user.tokens for user in eight) / given.seconds)
+            totals.append(sum(user.speed for user in eight))
             fairness.append(max(user.tokens for user in eight) / max(1, min(user.tokens for user in eight)))
             failed += sum(user.failed for user in eight)
         refused = [seconds for _ in range(5) for status, seconds in surplus(url, name, 32, asked) if status == 429]

@@ -23,7 +23,7 @@ from phi3tune.engines.pool import Pool
 from phi3tune.paths import NANO, Workspace
 
 TURNS = 10
-WORDS = "small lamp boat river stone garden cloud winter music letter window bread".split()
+WORDS = ["small", "lamp", "boat", "river", "stone", "garden", "cloud", "winter", "music", "letter", "window", "bread"]
 
 
 class Chat:

@@ -24,6 +24,7 @@ from phi3tune.events import Event
 from phi3tune.paths import Workspace
 
 if TYPE_CHECKING:
+    from phi3tune.builds import Build
     from phi3tune.chat import Message
     from phi3tune.data import Version
     from phi3tune.engines.base import Engine
@@ -126,6 +127,30 @@ def export(model: str, *, on_event: OnEvent | None = None, **settings: Any) -> d
     A build that failed its parity check is returned like any other: look at `result["parity"]["passed"]`.
     """
     return _do("export", parse(ExportConfig, {"model": model, **settings}), on_event)
+
+
+def builds() -> list[Build]:
+    """Every build with its proof, newest first."""
+    from phi3tune.builds import list_builds
+
+    return list_builds(Workspace.current())
+
+
+def push(model: str, repo: str, *, private: bool = False, force: bool = False) -> dict[str, Any]:
+    """Publish a run, merged weights or a build as `repo` (owner/name) on the Hugging Face Hub.
+
+    Returns what `push --json` prints. Raises `UserError` for a build that fails parity unless `force`d, for altered
+    files, and for what the Hub refuses.
+    """
+    from phi3tune.engines.hub_models import Unwatched
+    from phi3tune.engines.models import resolve
+    from phi3tune.export.push import push as send
+
+    workspace = Workspace.current()
+    ref = resolve(model, workspace, download=False)
+    found = send(ref, repo, workspace, Unwatched(), private=private, force=force)
+    assert found is not None  # nobody stops it
+    return {"model": model, **found}
 
 
 class Model:

@@ -54,6 +54,7 @@ class Report:
     cache         where models of the Hub are kept
     optional      packages that some settings need -> version, or None
     quantisation  whether bitsandbytes works here
+    calibration   whether builds can be calibrated by GPTQ, or what installs it
     hub           whether the Hub can be reached
     hub_token     where its token comes from; never the token
     """
@@ -73,6 +74,7 @@ class Report:
     cache_disk_free: int
     optional: dict[str, str | None]
     quantisation: str
+    calibration: str
     hub: str
     hub_token: str | None
     problems: list[str]
@@ -109,6 +111,7 @@ def examine(workspace: Workspace) -> Report:
         cache_disk_free=system.disk_free(cache),
         optional={name: _version(name) for name in OPTIONAL},
         quantisation=_quantisation(),
+        calibration=_calibration(),
         hub=reach,
         hub_token=token,
         problems=[problem for problem in problems if problem],
@@ -146,6 +149,14 @@ def _quantisation() -> str:
     if version is None:
         return "missing: --base-bits 8 and 4 need bitsandbytes"
     return f"bitsandbytes {version} on {'the GPU' if system.gpu_visible() else 'the CPU'}"
+
+
+def _calibration() -> str:
+    """gptqmodel's version, or the line that installs it."""
+    from phi3tune.export.recipe import GPTQ_INSTALL
+
+    version = _version("gptqmodel")
+    return f"gptqmodel {version}" if version else f"missing: --algorithm gptq needs it; {GPTQ_INSTALL}"
 
 
 def _version(name: str) -> str | None:

@@ -6,6 +6,7 @@ A key is 256 random bits, so that one round of sha256 hides it as well as a slow
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import sqlite3
 import time
@@ -28,11 +29,15 @@ class Key:
     revoked: float | None
 
 
-def make(name: str, workspace: Workspace) -> str:
-    """A new key under a name of its own. It is returned here and can never be read again.
+def make(name: str | None, workspace: Workspace) -> str:
+    """A new key under a name of its own, by default the first free `key-N`. It is returned here and can never be read
+    again.
 
     Raises `UserError` when the name is taken or cannot be one.
     """
+    taken = {key.name for key in list_keys(workspace)}
+    if name is None:
+        name = next(free for number in itertools.count(1) if (free := f"key-{number}") not in taken)
     check_name(name, "key name")
     key = _PREFIX + secrets.token_urlsafe(32)
     with store.keys(workspace.database) as table:
@@ -48,15 +53,20 @@ def list_keys(workspace: Workspace) -> list[Key]:
     return [Key(name, created, revoked) for name, _, created, revoked in _rows(workspace.database)]
 
 
-def revoke(name: str, workspace: Workspace) -> None:
-    """Make a key useless from now on, also where an endpoint runs. Raises `UserError` when there is none so named."""
+def revoke(name: str, workspace: Workspace) -> str:
+    """Make a key useless from now on, also where an endpoint runs; `name` is its name, or the key. Returns the name.
+
+    Raises `UserError` when there is no such key in use.
+    """
+    name = check(name, workspace) or name
     with store.keys(workspace.database) as table:
         changed = table.execute(
             "UPDATE keys SET revoked = ? WHERE name = ? AND revoked IS NULL", (time.time(), name)
         ).rowcount
     if not changed:
         known = ", ".join(key.name for key in list_keys(workspace) if key.revoked is None) or "none"
-        raise UserError(f"there is no key {name[:80]!r} to revoke; keys: {known}")
+        raise UserError(f"there is no key of that name to revoke; keys: {known}")
+    return name
 
 
 def check(key: str, workspace: Workspace) -> str | None:

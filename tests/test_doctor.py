@@ -25,6 +25,16 @@ def test_this_installation_lacks_nothing(workspace: Workspace, no_torch: None) -
     assert report.versions["gradio"] == metadata.version("gradio")
 
 
+def test_the_line_that_installs_calibration_is_told(
+    workspace: Workspace, no_torch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "gptqmodel" else version(name))
+    report = doctor.examine(workspace)
+    assert "pip install --no-build-isolation gptqmodel" in report.calibration
+    assert report.problems == []
+
+
 def test_every_floor_is_kept_by_the_installed_version() -> None:
     problems = [doctor._version_problem(name, doctor._version(name)) for name in doctor.FLOORS]
     assert not any(problems)

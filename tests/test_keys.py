@@ -70,3 +70,11 @@ def test_commands(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["keys", "revoke", "laptop", "--json"]) == 0
     assert keys.check(key, workspace) is None
     assert main(["keys", "revoke", "laptop"]) == 2
+    capsys.readouterr()
+    assert main(["keys", "make"]) == 0
+    unnamed = capsys.readouterr().out.strip()
+    assert keys.check(unnamed, workspace) == "key-1"
+    assert main(["keys", "revoke", unnamed]) == 0
+    assert unnamed not in capsys.readouterr().err
+    assert main(["keys", "make"]) == 0
+    assert [key.name for key in keys.list_keys(workspace)] == ["laptop", "key-1", "key-2"]

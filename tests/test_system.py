@@ -70,3 +70,20 @@ def test_killing_a_group_takes_its_children() -> None:
     child.communicate()
     assert not system.process_started(grandchild, near=0) and system.process_memory(grandchild) == 0
     system.kill_group(child.pid)
+
+
+def test_peak_memory_is_this_process_own() -> None:
+    assert system.peak_memory() >= system.process_memory() > 0
+    code = "from phi3tune import system; print(system.peak_memory())"
+    held = b"x" * 300_000_000  # the peak of whoever starts a process is not that process's
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < int(child.stdout) < len(held)
+
+
+def test_processes_reading_a_folder(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"w" * 5000)
+    assert system.processes_reading(tmp_path) == []
+    with file.open("rb"):
+        assert system.processes_reading(tmp_path) == [os.getpid()]
+    assert system.processes_reading(tmp_path) == []

@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(metavar="BUILD", help="A build, as in `phi3
 
 @builds_app.callback(invoke_without_command=True)
 def builds(ctx: typer.Context, as_json: Json = False) -> None:
-    """List builds, newest first, with their proof, or show one."""
+    """List builds, newest first, with their proof, or show, pack or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     from phi3tune import builds as library

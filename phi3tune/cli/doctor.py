@@ -30,6 +30,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             "cores used": str(report.cores),
             "memory": f"{report.memory_available / 1e9:.1f} of {report.memory_total / 1e9:.1f} GB available",
             "quantisation": report.quantisation,
+            "calibration": report.calibration,
             "workspace": f"{report.workspace} ({report.disk_free / 1e9:.1f} GB free)",
             "hub cache": f"{report.cache} ({report.cache_disk_free / 1e9:.1f} GB free)",
             "hub": report.hub,

@@ -14,7 +14,6 @@ from phi3tune.cli.follow import print_json, say
 from phi3tune.paths import Workspace
 
 app = plain_typer(no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the key is called, such as who has it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -24,9 +23,17 @@ def _keys() -> None:
 
 
 @app.command()
-def make(name: Name, *, as_json: Json = False) -> None:
+def make(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="What it is called, such as who has it; default key-N.")
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
     """Make a key and print it. It is kept as a hash only, so that it can never be printed again."""
-    key = keys.make(name, Workspace.current())
+    workspace = Workspace.current()
+    key = keys.make(name, workspace)
+    name = keys.check(key, workspace)
     if as_json:
         print_json({"name": name, "key": key})
         return
@@ -49,9 +56,13 @@ def show(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(name: Name, *, as_json: Json = False) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the key, or the key.")],
+    *,
+    as_json: Json = False,
+) -> None:
     """Make a key useless, at once and for good."""
-    keys.revoke(name, Workspace.current())
+    name = keys.revoke(name, Workspace.current())
     if as_json:
         print_json({"name": name, "revoked": True})
     else:

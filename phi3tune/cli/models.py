@@ -66,11 +66,13 @@ def list_models(as_json: Json = False) -> None:
     """List what can be named as a model: phi3-nano, runs, builds, and Hub models in the cache."""
     from phi3tune.engines import hub_models, models
 
-    found = [(ref.ref, ref.kind, str(ref.base)) for ref in models.list_models(Workspace.current())]
-    found += [(str(model), "torch", str(folder)) for model, folder in hub_models.cached_models()]
+    listed = models.list_models(Workspace.current())
+    found = [(ref.ref, ref.kind, str(ref.base), ref.failing) for ref in listed]
+    found += [(str(model), "torch", str(folder), False) for model, folder in hub_models.cached_models()]
     if as_json:
-        print_json({"models": [{"model": name, "kind": kind, "path": path} for name, kind, path in found]})
+        keys = ("model", "kind", "path", "failing")
+        print_json({"models": [dict(zip(keys, each, strict=True)) for each in found]})
         return
-    width = max(len(name) for name, _, _ in found)
-    for name, kind, path in found:
-        typer.echo(f"{name:<{width}}  {kind:<20}  {path}")
+    width = max(len(name) for name, *_ in found)
+    for name, kind, path, failing in found:
+        typer.echo(f"{name:<{width}}  {kind:<20}  {path}" + (f"  ({models.FAILING})" if failing else ""))

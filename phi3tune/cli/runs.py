@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from phi3tune import jobs
+from phi3tune import builds, jobs
 from phi3tune.about import edit_about
 from phi3tune.cli import evaluate, iterate, plain_typer, train
 from phi3tune.cli.follow import duration, follow_job, print_json, say
@@ -80,14 +80,17 @@ def _row(job: jobs.JobView) -> dict[str, Any]:
 @runs_app.command("show")
 def show(run: Run, as_json: Json = False) -> None:
     """Show one run: its settings, state and result."""
-    folder = Workspace.current().run(run)
+    workspace = Workspace.current()
+    folder = workspace.run(run)
     job = jobs.view(folder)
+    made = [build for build in builds.list_builds(workspace) if build.path.is_relative_to(folder)]
     details = {
         **_row(job),
         "note": job.about.note,
         "phase": job.phase,
         "eta_seconds": job.eta_seconds,
         "path": str(folder),
+        "builds": [{"build": build.ref, "parity": build.verdict} for build in made],
         "result": job.result,
         "settings": jobs.read_config(folder).model_dump(mode="json"),
     }
@@ -98,6 +101,8 @@ def show(run: Run, as_json: Json = False) -> None:
     say(f"{job.id}: {job.state} {job.phase} {job.step:,}/{job.steps:,} steps{eta} {job.reason}".strip())
     if job.about.note:
         say(job.about.note)
+    for build in made:
+        say(f"build {build.ref}: parity {build.verdict}")
     typer.echo((folder / "run.yaml").read_text(encoding="utf-8").strip())
 
 

@@ -37,8 +37,10 @@ def serve(
     if models:
         given["models"] = models
     chosen = parse(ServeConfig, given)
+    from phi3tune.server.endpoint import check_address, open_app, open_log
+
+    check_address(chosen.host, chosen.port)
     from phi3tune.engines.pool import shared
-    from phi3tune.server.endpoint import open_app, open_log
     from phi3tune.server.running import Server
 
     workspace = Workspace.current()

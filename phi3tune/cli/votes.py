@@ -17,7 +17,7 @@ app = plain_typer()
 
 @app.command()
 def votes(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Which answers people preferred without knowing the models: by pair and by model, with 95 % intervals."""
+    """Show which answers people preferred in the playground: by pair and by model, with 95 % intervals."""
     found = kept.tally(Workspace.current())
     if as_json:
         pairs = [{**dataclasses.asdict(pair), "share": _share(pair.share)} for pair in found.pairs]

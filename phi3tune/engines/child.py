@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KEY = "PHI3TUNE_ENGINE_KEY"
 SLOTS = 8  # answers under way at a time; more wait
 SLICE = 0.2  # seconds of decoding before another process has its turn
-_TOGETHER = 0.02  # seconds: tokens that come faster are sent together
+_TOGETHER = 0.02  # seconds of one answer's turn, whose tokens are sent together
 _ADAPTERS = SLOTS  # kept beside the base; the one attached first, and not in use, goes first
 
 
@@ -72,7 +72,7 @@ class _Job:
         self._texts: list[str] = []
         self._ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
-        self._sent = 0.0
+        self._begun = False  # the first token is sent at once
 
     def step(self) -> Chunk | None:
         """Work on it a little; what is to be sent by now."""
@@ -86,7 +86,10 @@ class _Job:
             next(self._steps, None)  # lets go of what it held
             rest = self.rest() or chunk
             return replace(rest, finish_reason=chunk.finish_reason, usage=chunk.usage)
-        return self.rest() if time.monotonic() - self._sent >= _TOGETHER else None
+        if self._begun:
+            return None
+        self._begun = True
+        return self.rest()
 
     def rest(self) -> Chunk | None:
         """What was not sent yet."""
@@ -94,12 +97,11 @@ class _Job:
             return None
         chunk = Chunk("".join(self._texts), tuple(self._ids), logprobs=tuple(self._logprobs))
         self._texts, self._ids, self._logprobs = [], [], []
-        self._sent = time.monotonic()
         return chunk
 
 
 class _Server:
-    """Answers what the pool asks; every answer under way goes on by one token in turn."""
+    """Answers what the pool asks; every answer under way goes on by a few tokens in turn."""
 
     def __init__(self, connection: Connection, model: _Model) -> None:
         self._connection, self._model = connection, model
@@ -167,10 +169,16 @@ class _Server:
                 self._jobs.rotate(-1)
             else:
                 continue
+            self._turn(job)
+
+    def _turn(self, job: _Job) -> None:
+        """Let one answer go on by the tokens that are sent together: by one where tokens are slow, and by several
+        where a message for each would cost more than the token."""
+        until = time.monotonic() + _TOGETHER
+        while job in self._jobs and time.monotonic() < until:
             self._step(job)
             self._hear()
-        for job in self._jobs:
-            self._send(job, job.rest())
+        self._send(job, job.rest())
 
     def _begin(self) -> bool:
         """Take on the request that waits longest, if there is room; whether it became a job."""

@@ -79,7 +79,9 @@ class Sampler:
             shares = shares[chosen]
         shares /= shares.sum()
         if sampling.top_p < 1:
-            order = np.argsort(-shares, kind="stable")
+            # Tokens below this share are, all together, less than what the nucleus may leave out.
+            likely = np.flatnonzero(shares >= (1 - sampling.top_p) / len(shares))
+            order = likely[np.argsort(-shares[likely], kind="stable")]
             nucleus = order[: np.searchsorted(np.cumsum(shares[order]), sampling.top_p) + 1]
             chosen, shares = chosen[nucleus], shares[nucleus]
         return int(chosen[_place(shares, self._random.random())])

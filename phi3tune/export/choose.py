@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from dataclasses import replace
@@ -12,13 +13,14 @@ from phi3tune.config import ExportConfig
 from phi3tune.engines.folders import read_json
 from phi3tune.errors import UserError
 from phi3tune.events import Phase
-from phi3tune.export import gptq, make
+from phi3tune.export import gptq, make, rows
 from phi3tune.export.make import Source
 from phi3tune.export.recipe import Recipe
 from phi3tune.paths import new_folder, write_json
 
 AUTO = "auto.json"
 AUTO_SCHEMA = 1
+_PROOF_BYTES = 50_000  # at most, of parity.json, its page, the card, auto.json and the manifest
 # From the finest to the coarsest: how weights are rounded, weights per scale, the sensitive ones in int8.
 _CHOICES: tuple[tuple[Any, int, bool], ...] = (
     ("rtn", 16, True),
@@ -56,7 +58,7 @@ def best(source: Source, config: ExportConfig, path: Path) -> dict[str, Any]:
             "run it where the build will run"
         )
     shape = read_json(source.weights / "config.json")
-    recipes = candidates(config, shape, calibrated=gptq.installed() and source.ref.run is not None)
+    recipes = candidates(config, shape, calibrated=_can_calibrate(source))
     source.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".auto.tmp-", dir=source.scratch) as name:
         folders = {Path(name) / _label(recipe): recipe for recipe in recipes}
@@ -64,7 +66,7 @@ def best(source: Source, config: ExportConfig, path: Path) -> dict[str, Any]:
         kept = [row for row in tried if row["within"]]
         if not kept:
             raise UserError(_nothing(tried, config))
-        chosen = min(kept, key=lambda row: (not row["passed"], row["kl_mean"] is None, row["kl_mean"]))
+        chosen = min(kept, key=lambda row: (not row["passed"], math.inf if row["kl_mean"] is None else row["kl_mean"]))
         chosen["chosen"] = True
         table = [{key: value for key, value in row.items() if key != "report"} for row in tried]
         limits = {"max_size": config.max_size, "min_speed": config.min_speed}
@@ -78,16 +80,25 @@ def best(source: Source, config: ExportConfig, path: Path) -> dict[str, Any]:
     return {"path": str(path), "parity": chosen["report"], "tried": table}
 
 
+def _can_calibrate(source: Source) -> bool:
+    if not gptq.installed():
+        return False
+    try:
+        return bool(rows.training(source.ref, source.workspace, 1))
+    except UserError:  # no run, or its data is gone: the other builds can still be made
+        return False
+
+
 def _try(folders: dict[Path, Recipe], source: Source, config: ExportConfig) -> list[dict[str, Any]]:
     """One row for each build. They are all made in this process, and the reference is loaded once for all."""
-    rows: dict[Path, dict[str, Any]] = {}
+    table: dict[Path, dict[str, Any]] = {}
     for folder, recipe in folders.items():
         source.reporter.emit(Phase(name=f"trying {folder.name}"))
         folder.mkdir()
         make.write(recipe, source, folder, calibration_rows=config.calibration_rows)
         size = sum(file.stat().st_size for file in folder.iterdir())
-        within = config.max_size is None or size <= config.max_size * 1e6
-        rows[folder] = {
+        within = config.max_size is None or size + _PROOF_BYTES <= config.max_size * 1e6
+        table[folder] = {
             "build": folder.name,
             "algorithm": recipe.algorithm,
             "block_size": recipe.block_size,
@@ -98,20 +109,22 @@ def _try(folders: dict[Path, Recipe], source: Source, config: ExportConfig) -> l
         }
         if not within:  # room for the others
             shutil.rmtree(folder)
-    left = [folder for folder, row in rows.items() if row["within"]]
+    left = [folder for folder, row in table.items() if row["within"]]
     for folder in left:
         figures = make.measured(make.build_ref(folder, source.weights), source)
-        rows[folder] |= {"report": {"measured": figures}, **_speeds(figures)}
+        table[folder] |= {"report": {"measured": figures}, **_speeds(figures)}
         speed = figures["decode_tokens_per_second"]
-        rows[folder]["within"] = config.min_speed is None or (speed is not None and speed >= config.min_speed)
-    left = [folder for folder in left if rows[folder]["within"]]
+        table[folder]["within"] = config.min_speed is None or (speed is not None and speed >= config.min_speed)
+    left = [folder for folder in left if table[folder]["within"]]
+    if not left:
+        return list(table.values())
     with make.reference(source.weights) as merged:
         for folder in left:
             ref = make.build_ref(folder, source.weights)
             report = make.compare(merged, ref, folders[folder], source, config)
-            rows[folder]["report"] = {**report, **rows[folder]["report"]}
-            rows[folder] |= {key: report[key] for key in _SHOWN}
-    return list(rows.values())
+            table[folder]["report"] = {**report, **table[folder]["report"]}
+            table[folder] |= {key: report[key] for key in _SHOWN}
+    return list(table.values())
 
 
 def _speeds(figures: dict[str, Any]) -> dict[str, Any]:

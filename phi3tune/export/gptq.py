@@ -27,9 +27,8 @@ from phi3tune.engines.torch_model import choose_device, inference_dtype, load_we
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress, Reporter
 from phi3tune.export.merge import weight_files, write_model_files
+from phi3tune.export.recipe import GPTQ_INSTALL
 
-# Its setup.py looks for a GPU, and imports packages that it does not declare; with these it builds on any machine.
-INSTALL = "BUILD_CUDA_EXT=0 pip install --no-build-isolation gptqmodel==7.5.0 requests"
 _MAX_TOKENS = 2048  # of a calibration row: longer ones add hours and little to learn from
 _FINER = ("self_attn.qkv_proj", "mlp.down_proj")
 _SEQUENTIAL = [["self_attn.qkv_proj"], ["self_attn.o_proj"], ["mlp.gate_up_proj"], ["mlp.down_proj"]]
@@ -43,7 +42,7 @@ def installed() -> bool:
 def check_installed() -> None:
     """Raise `UserError`, with the line that installs it, unless the optional package is there."""
     if not installed():
-        raise UserError(f"--algorithm gptq needs the optional package gptqmodel; install it with: {INSTALL}")
+        raise UserError(f"--algorithm gptq needs the optional package gptqmodel; install it with: {GPTQ_INSTALL}")
 
 
 def fits(shape: dict[str, Any], block_size: int | None) -> bool:

@@ -9,6 +9,8 @@ from phi3tune.config import Algorithm, BuildDevice, BuildFormat, ExportConfig, P
 
 BUILD = "build.json"
 BUILD_SCHEMA = 1
+# Its setup.py looks for a GPU, and imports packages that it does not declare; with these it builds on any machine.
+GPTQ_INSTALL = "BUILD_CUDA_EXT=0 pip install --no-build-isolation gptqmodel==7.5.0 requests"
 # Bytes that a parameter takes in a build at most: scales come on top, and some weights stay finer.
 _BUILD_BYTES: dict[Precision, float] = {"int4": 1.0, "int8": 1.6, "fp16": 2.1, "fp32": 4.1}
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from phi3tune.chat import Message
 from phi3tune.guardrails.check import Check, CheckError, Rule, Side, Span, SpanCheck
+from phi3tune.guardrails.masking import placeholder, replaced, unchecked
+from phi3tune.guardrails.streaming import OutputFilter
 from phi3tune.guardrails.verdict import Hit, Verdict, strictest
 
 Guard = tuple[Rule, Check]
+_CHAT_SECONDS = 20.0  # of one guard on one chat, however many messages it has
 
 
 class Guards:
@@ -37,17 +41,15 @@ class Guards:
 
         Every message is looked at, whatever its role says: the one who asks writes the roles, too.
         """
-        found = [self._masked(message["content"], "input") for message in messages]
-        hits = _once(hit for _, hits in found for hit in hits)
+        texts, hits = self._masked([message["content"] for message in messages], "input")
         masked = tuple(
-            Message(role=message["role"], content=text) for message, (text, _) in zip(messages, found, strict=True)
+            Message(role=message["role"], content=text) for message, text in zip(messages, texts, strict=True)
         )
         return Verdict(strictest(hits), hits, messages=masked, reason=self.reason(hits))
 
     def check_output(self, text: str) -> Verdict:
         """What is said of a whole answer; `text` of it is what may be shown."""
-        masked, hits = self._masked(text, "output")
-        hits = _once(hits)
+        [masked], hits = self._masked([text], "output")
         return Verdict(strictest(hits), hits, text=masked, reason=self.reason(hits))
 
     def stream(self, texts: Iterable[str]) -> Iterator[tuple[str, tuple[Hit, ...]]]:
@@ -55,8 +57,6 @@ class Guards:
 
         Nothing follows a hit that blocks; the caller then ends the answer. See `OutputFilter`.
         """
-        from phi3tune.guardrails.streaming import OutputFilter
-
         output = OutputFilter(self)
         for text in texts:
             piece = output.feed(text)
@@ -73,44 +73,31 @@ class Guards:
         blocking = {hit.guard for hit in hits if hit.action == "block"}
         return next((rule.reply for rule, _ in self._guards if rule.name in blocking), "")
 
-    def _masked(self, text: str, side: Side) -> tuple[str, tuple[Hit, ...]]:
-        hits: list[Hit] = []
-        spans: list[tuple[Span, str]] = []
-        whole: str | None = None
+    def _masked(self, texts: Sequence[str], side: Side) -> tuple[list[str], tuple[Hit, ...]]:
+        """The texts as they may be used, and each hit once, by guard."""
+        hits: dict[Hit, None] = {}
+        spans: list[list[tuple[Span, str]]] = [[] for _ in texts]
+        whole: dict[int, str] = {}
         for rule, check in self.of(side):
+            until = time.monotonic() + _CHAT_SECONDS
             try:
-                if isinstance(check, SpanCheck):
-                    found = list(check.spans(text))
-                    hits += [Hit(rule.name, rule.action, span.what) for span in found]
-                    spans += [(span, rule.name) for span in found if rule.action == "mask"]
-                elif (what := check.judge(text)) is not None:
-                    hits.append(Hit(rule.name, rule.action, what))
-                    whole = rule.name if rule.action == "mask" else whole
+                for place, text in enumerate(texts):
+                    if isinstance(check, SpanCheck):
+                        found = list(check.spans(text))
+                        spans[place] += [(span, rule.name) for span in found if rule.action == "mask"]
+                        kinds = [span.what for span in found]
+                    else:
+                        what = check.judge(text)
+                        kinds = [what] if what is not None else []
+                        if kinds and rule.action == "mask":
+                            whole[place] = rule.name
+                    hits.update((Hit(rule.name, rule.action, kind), None) for kind in kinds)
+                    if time.monotonic() > until:
+                        raise CheckError(f"all messages together took longer than {_CHAT_SECONDS:g} seconds")
             except CheckError as error:
-                hits.append(unchecked(rule, error))
-        return (placeholder(whole) if whole is not None else replaced(text, spans)), tuple(hits)
-
-
-def unchecked(rule: Rule, error: CheckError) -> Hit:
-    """The hit for a text that a guard could not look at: it blocks, or is only told, as the guard's `on_error` says."""
-    return Hit(rule.name, "block" if rule.on_error == "block" else "flag", f"not checked: {error}")
-
-
-def placeholder(name: str) -> str:
-    """What stands in the place of masked text."""
-    return f"[{name}]"
-
-
-def replaced(text: str, spans: Iterable[tuple[Span, str]]) -> str:
-    """The text with a placeholder for each span; spans that overlap have one, by the name of the first."""
-    parts, end = [], 0
-    for span, name in sorted(spans):
-        if span.start >= end:
-            parts += [text[end : span.start], placeholder(name)]
-        end = max(end, span.end)
-    return "".join([*parts, text[end:]])
-
-
-def _once(hits: Iterable[Hit]) -> tuple[Hit, ...]:
-    """Each hit once, in order: a chat sends its history along with every question."""
-    return tuple(dict.fromkeys(hits))
+                hits[unchecked(rule, error)] = None
+        masked = [
+            placeholder(whole[place]) if place in whole else replaced(text, spans[place])
+            for place, text in enumerate(texts)
+        ]
+        return masked, tuple(hits)

@@ -32,15 +32,15 @@ class Openings:
     def first(self, text: str, start: int) -> int:
         """The first place from `start` on where a match that reaches the end could begin; else the end."""
         with _in_time(self._seconds):
-            match = self._pattern.search(text, start, partial=True, timeout=self._seconds)
+            match = self._pattern.search(text, start, partial=True, timeout=self._seconds, concurrent=True)
         return len(text) if match is None else match.start()
 
 
 class PatternCheck(SpanCheck):
     """Places that match a regular expression, in the syntax of the `regex` package, which contains Python's.
 
-    A search that takes longer than `seconds` is given up. Raises `ValueError` for a pattern that cannot be read or
-    that matches the empty text.
+    A search that takes longer than `seconds` is given up; until then other threads go on. Raises `ValueError` for a
+    pattern that cannot be read or that matches the empty text.
     """
 
     def __init__(self, pattern: str, what: str, *, ignore_case: bool, seconds: float) -> None:
@@ -57,7 +57,7 @@ class PatternCheck(SpanCheck):
 
     def spans(self, text: str, start: int = 0) -> Iterator[Span]:
         with _in_time(self._seconds):
-            for match in self._pattern.finditer(text, start, timeout=self._seconds):
+            for match in self._pattern.finditer(text, start, timeout=self._seconds, concurrent=True):
                 if match.end() > match.start():
                     yield Span(match.start(), match.end(), self._what, match.start())
 

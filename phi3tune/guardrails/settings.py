@@ -39,14 +39,17 @@ class GuardConfig(Config):
         "block", "What happens when it finds something: block, mask, or only flag it in the log.", unit="name"
     )
     reply: str = setting("", "What the person is told when it blocks; empty names the guard.", unit="text")
-    on_error: OnError = setting(
-        "block", "What happens when it cannot look, such as when its time is up: block or pass.", unit="name"
+    on_error: OnError | None = setting(
+        None,
+        "When it cannot look, such as when its time is up: block or pass; empty blocks unless the guard only flags.",
+        unit="name",
     )
 
     def rule(self) -> Rule:
         sides: tuple[Side, ...] = ("input", "output") if self.on == "both" else (self.on,)
         reply = self.reply or f"This was blocked by the guard {self.name}."
-        return Rule(self.name, self.action, frozenset(sides), reply, self.on_error)
+        on_error = self.on_error or ("pass" if self.action == "flag" else "block")
+        return Rule(self.name, self.action, frozenset(sides), reply, on_error)
 
     @abstractmethod
     def check(self, folder: Path, workspace: Workspace, pool: Pool | None) -> Check:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from phi3tune.guardrails.check import CheckError, Rule, Span, SpanCheck, TextCheck
-from phi3tune.guardrails.guards import Guards, placeholder, replaced, unchecked
+from phi3tune.guardrails.masking import placeholder, replaced, unchecked
 from phi3tune.guardrails.verdict import Hit
+
+if TYPE_CHECKING:
+    from phi3tune.guardrails.guards import Guards
 
 _BEHIND = 2  # characters behind a match that decide whether it is one: patterns of numbers look so far
 
@@ -26,7 +29,7 @@ class OutputFilter:
     """The output guards on one answer, fed piece by piece. For one answer and one thread only.
 
     Checks that find places hold back only text that may yet become a hit. A check that judges the whole answer holds
-    it all back until the end where it masks or blocks; where it flags, nothing.
+    it all back until the end where it masks or may block; where it only flags, nothing.
     """
 
     def __init__(self, guards: Guards) -> None:
@@ -34,7 +37,7 @@ class OutputFilter:
         found = guards.of("output")
         self._span_checks: list[tuple[Rule, SpanCheck]] = [(r, c) for r, c in found if isinstance(c, SpanCheck)]
         self._text_checks: list[tuple[Rule, TextCheck]] = [(r, c) for r, c in found if isinstance(c, TextCheck)]
-        self._whole = any(rule.action != "flag" for rule, _ in self._text_checks)
+        self._whole = any(rule.action != "flag" or rule.on_error == "block" for rule, _ in self._text_checks)
         self._text = ""
         self._shown = 0  # characters of `_text` that were given out
         self._told: dict[Hit, None] = {}

@@ -28,7 +28,7 @@ class RequestLog:
     """Writes requests to the workspace's `requests.db`. Safe to use from any thread, `add` from an event loop too.
 
     keep_content    keep the texts of questions and answers
-    retention_days  requests older than this are removed, at the start and every hour
+    retention_days  requests older than this are removed, at the start and every hour while the log is open
 
     A log that cannot be written never disturbs an answer: what was lost is counted in `dropped`, and logged.
     """
@@ -56,7 +56,8 @@ class RequestLog:
         """Wait until all that was added so far is in the file."""
         written = threading.Event()
         self._queue.put(written)
-        written.wait()
+        while self._thread.is_alive() and not written.wait(_PAUSE):
+            pass
 
     def rate(self, request_id: str, rating: int) -> Rating:
         """`monitor.rate` of an answer that may just have been given. Raises as it does."""
@@ -72,9 +73,10 @@ class RequestLog:
         from phi3tune.evaluation.safety import refused
 
         self._refused = refused
+        records: list[RequestRecord] = []
+        waiting: list[threading.Event] = []
         goes_on = True
-        while goes_on:
-            records, waiting, goes_on = self._collect()
+        while True:
             try:
                 self._write(records)
             except Exception:  # whatever it is, the next requests are logged and whoever waits is told
@@ -83,15 +85,18 @@ class RequestLog:
                 self._disconnect()
             for each in waiting:
                 each.set()
+            if not goes_on:
+                break
+            records, waiting, goes_on = self._collect()
         self._disconnect()
 
     def _collect(self) -> tuple[list[RequestRecord], list[threading.Event], bool]:
         """The records of the next batch, who waits for it, and whether there will be another one."""
         records: list[RequestRecord] = []
-        until: float | None = None  # the first one is waited for without an end
+        until = time.monotonic() + _PURGE_EVERY
         while len(records) < _BATCH:
             try:
-                item = self._queue.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                item = self._queue.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if item is None:
@@ -99,7 +104,8 @@ class RequestLog:
             if isinstance(item, threading.Event):
                 return records, [item], True
             records.append(item)
-            until = until or time.monotonic() + _PAUSE
+            if len(records) == 1:
+                until = time.monotonic() + _PAUSE
         return records, [], True
 
     def _write(self, records: Sequence[RequestRecord]) -> None:
@@ -110,7 +116,7 @@ class RequestLog:
         with connection:
             for record, counts in zip(records, rows, strict=True):
                 insert(connection, record, counts, content=self._content(record))
-        if self._purged is None or time.monotonic() - self._purged > _PURGE_EVERY:
+        if self._purged is None or time.monotonic() - self._purged >= _PURGE_EVERY:
             purge_on(connection, time.time() - self._retention)
             self._purged = time.monotonic()
 

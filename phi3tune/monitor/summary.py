@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from phi3tune.monitor.ratings import Rating, ratings
@@ -84,7 +85,10 @@ class _Window:
     model: str | None
 
     def select(self, what: str, rest: str = "") -> sqlite3.Cursor:
-        """`what` is a query up to its table, `rest` what follows its conditions."""
+        """`what` is a query up to its table, `rest` what follows its conditions.
+
+        To SQLite, CROSS JOIN says which table to read first: the small one.
+        """
         return self.log.execute(
             f"{what} requests WHERE time BETWEEN :since AND :until AND (:model IS NULL OR model = :model) {rest}",
             {"since": self.since, "until": self.until, "model": self.model},
@@ -100,7 +104,7 @@ def _totals(window: _Window) -> dict[str, Any]:
         "COALESCE(SUM(prompt_tokens), 0) AS prompt, COALESCE(SUM(completion_tokens), 0) AS completion, "
         "COALESCE(SUM(cached_tokens), 0) AS cached FROM"
     )
-    [(contents,)] = window.select("SELECT COUNT(*) FROM contents JOIN", "AND id = contents.request")
+    [(contents,)] = window.select("SELECT COUNT(*) FROM contents CROSS JOIN", "AND id = contents.request")
     minutes = (window.until - window.since) / 60
     return {
         "requests": row["requests"],
@@ -117,10 +121,12 @@ def _distributions(window: _Window) -> dict[str, Any]:
     length = max(1.0, window.until - window.since)
     bucket = next((each for each in _BUCKETS if length / each <= _MOST_POINTS), _BUCKETS[-1])
     start = window.since // bucket * bucket
-    rows = window.select(
-        f"SELECT time, status >= 400, prompt_tokens, completion_tokens, {', '.join(_MEASURES.values())} FROM"
-    )
-    table = np.array([tuple(row) for row in rows], np.float64).reshape(-1, 4 + len(_MEASURES))
+    columns = ("time", "status >= 400", "prompt_tokens", "completion_tokens", *_MEASURES.values())
+    # Row by row into 64 bytes each: a month may have a million. What is unknown is -1 on the way.
+    rows = window.select(f"SELECT {', '.join(f'COALESCE({column}, -1)' for column in columns)} FROM")
+    rows.row_factory = None
+    table = np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, len(columns))
+    table[table < 0] = np.nan
     failed = table[:, 1] > 0
     measures = {name: np.where(failed, np.nan, table[:, 4 + place]) for place, name in enumerate(_MEASURES)}
     places = ((table[:, 0] - start) // bucket).astype(int)
@@ -177,7 +183,7 @@ def _groups(window: _Window) -> dict[str, Any]:
             "AND status >= 400 GROUP BY status, error_code ORDER BY requests DESC, status",
         ),
         "guards": window.rows(
-            "SELECT guard, action, what, COUNT(DISTINCT id) AS requests FROM guard_hits JOIN",
+            "SELECT guard, action, what, COUNT(DISTINCT id) AS requests FROM guard_hits CROSS JOIN",
             "AND id = guard_hits.request GROUP BY guard, action, what ORDER BY requests DESC, guard",
         ),
     }

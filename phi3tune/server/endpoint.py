@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from phi3tune import system
 from phi3tune.config import ServeConfig
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
@@ -132,6 +133,15 @@ class _Running:
             raise
         finally:
             self._log.close()
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise `UserError` when nothing can listen there; asked before anything is loaded that takes long."""
+    problem = system.port_problem(host, port)
+    if problem is not None:
+        raise UserError(
+            f"cannot serve on {host} port {port}: {problem}; stop what uses it, or choose another with --port"
+        )
 
 
 def open_log(config: ServeConfig, workspace: Workspace) -> RequestLog:

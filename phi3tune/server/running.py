@@ -17,9 +17,8 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from phi3tune import system
 from phi3tune.config import ServeConfig
-from phi3tune.errors import UserError
+from phi3tune.server.endpoint import check_address
 from phi3tune.server.errors import error_body
 
 if TYPE_CHECKING:
@@ -108,11 +107,7 @@ class Server(uvicorn.Server):
 
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that takes connections, so that a taken port is told before a model is loaded."""
-    problem = system.port_problem(host, port)
-    if problem is not None:
-        raise UserError(
-            f"cannot serve on {host} port {port}: {problem}; stop what uses it, or choose another with --port"
-        )
+    check_address(host, port)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Named TCP, because asyncio switches Nagle's algorithm off only then; it holds every answer up by 40 ms.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

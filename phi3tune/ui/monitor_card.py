@@ -15,9 +15,10 @@ from phi3tune.ui.live import Cursor
 from phi3tune.ui.render import section
 from phi3tune.ui.wire import Updates
 
-SPANS = {"last hour": 3600.0, "last day": 86_400.0, "last 7 days": 7 * 86_400.0, "last 30 days": 30 * 86_400.0}
+DAY = 86_400.0
+# Seconds to look back, and between two looks: a summary reads every request of its span.
+SPANS = {"last hour": (3600.0, 5), "last day": (DAY, 5), "last 7 days": (7 * DAY, 60), "last 30 days": (30 * DAY, 300)}
 ALL_MODELS = "all models"
-LOOK_SECONDS = 5.0  # a summary reads the whole span; nobody needs it more often
 
 
 @dataclass
@@ -37,12 +38,13 @@ class MonitorCard:
         return [self.span, self.model]
 
     def update(self, cursor: Cursor, workspace: Workspace, span: object, model: object) -> Updates:
-        """What has changed since this browser was last told; looked at every few seconds, or when asked otherwise."""
+        """What has changed since this browser was last told; looked at now and then, or when asked otherwise."""
         name = span if isinstance(span, str) and span in SPANS else next(iter(SPANS))
         chosen = model if isinstance(model, str) and model != ALL_MODELS else None
-        if not cursor.fresh("monitor look", (name, chosen, time.monotonic() // LOOK_SECONDS)):
+        seconds, pause = SPANS[name]
+        if not cursor.fresh("monitor look", (name, chosen, time.monotonic() // pause)):
             return {}
-        since = time.time() - SPANS[name]
+        since = time.time() - seconds
         every = monitor.summary(workspace, since=since)
         found = monitor.summary(workspace, since=since, model=chosen) if chosen else every
         html = render_monitor.dashboard(found, monitor.drift(workspace, chosen) if chosen else None)

@@ -144,6 +144,8 @@ def bar(said: Dialogue, told: str, votes: str = "") -> str:
         back = act("branch", "‹", said.at - 1, "The branch before") if said.at else ""
         on = act("branch", "›", said.at + 1, "The next branch") if said.at + 1 < len(said.branches) else ""
         parts.append(f'<p class="pt-difference pt-branch">{back} Branch {said.at + 1} of {len(said.branches)} {on}</p>')
+    if said.hidden:
+        parts.append('<p class="pt-difference">The models chosen above answer in panes drawn by lot.</p>')
     if said.votable:
         parts.append(f'<p class="pt-vote">Which answer is better? {_choices(said)}</p>')
     elif said.blind and said.voted is not None:

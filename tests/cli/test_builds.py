@@ -80,3 +80,15 @@ def test_summary_of_an_export(capsys: pytest.CaptureFixture[str]) -> None:
     assert "* rtn-32" in errors
     assert "beyond the limits" in errors
     assert "Peak memory" in errors
+
+
+def test_failing_build_is_marked_among_models_and_runs(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_build(workspace, "lamp", passed=False)
+    _, out, _ = said(capsys, "models", "list", "--json")
+    assert {each["model"]: each["failing"] for each in json.loads(out)["models"]}["lamp/onnx/int4"] is True
+    _, out, _ = said(capsys, "models", "list")
+    assert "(fails parity)" in out
+    _, out, _ = said(capsys, "runs", "show", "lamp", "--json")
+    assert json.loads(out)["builds"] == [{"build": "lamp/onnx/int4", "parity": "failed"}]

@@ -5,6 +5,7 @@ Where any engine will do it is a build, whose process starts in a second because
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from phi3tune.engines.base import Chunk, Completion, EngineError, Request, Sampling, collect
+from phi3tune.engines import pool as pool_module
+from phi3tune.engines.base import Chunk, Completion, EngineError, Guide, Request, Sampling, collect
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.pool import SLOTS, Pool
 from phi3tune.engines.process import ChildProcess
@@ -243,7 +245,9 @@ def test_killed_child(pool: Pool, build: ModelRef) -> None:
         collect(stream)
     assert caught.value.exit_code == 1
     assert pool.state(build) == "not loaded"
+    start = time.monotonic()
     assert collect(pool.stream(build, SHORT)).token_ids == before
+    assert time.monotonic() - start < 10
     os.kill(pids(pool)[0], signal.SIGKILL)  # between two requests: the next one notices nothing
     wait_for(lambda: pool.state(build) == "not loaded")
     assert collect(pool.stream(build, SHORT)).token_ids == before
@@ -327,6 +331,25 @@ def test_children_end_with_their_parent(build: ModelRef) -> None:
     assert parent.returncode == -9
     pid = int(parent.stdout)
     wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_one_pool_for_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.engines.pool._shared", None)
+    first = pool_module.shared()
+    assert pool_module.shared() is first
+    assert (first.busy, first.memory) == (0, {})
+    first.close()
+
+
+def test_structured_answers_come_through(shared: Pool, build: ModelRef) -> None:
+    schema = {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    guide = Guide("json_schema", json.dumps({"type": "object", **schema}))
+    sampling = Sampling(40, guide=guide, logprobs=2, stop=("}x",))
+    answer = collect(shared.stream(build, Request(PROMPT, sampling)))
+    assert json.loads(answer.text)["n"] in (1, 2)
+    assert len(answer.logprobs) == len(answer.token_ids)
+    with pytest.raises(UserError, match="JSON schema is not accepted"):
+        collect(shared.stream(build, Request(PROMPT, Sampling(guide=Guide("json_schema", '{"type": 1}')))))
 
 
 def test_the_pool_itself_is_light() -> None:

@@ -37,6 +37,28 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p: float, nucleus: lis
     np.testing.assert_allclose(frequencies(temperature=1.0, top_p=top_p), expected, atol=0.015)
 
 
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "expected"), [(1, 1.0, [1]), (2, 1.0, [1, 3]), (3, 0.7, [1, 3]), (9, 0.45, [1])]
+)
+def test_top_k_comes_before_top_p(top_k: int, top_p: float, expected: list[int]) -> None:
+    shares = np.zeros(4)
+    shares[expected] = SHARES[expected] / SHARES[expected].sum()
+    np.testing.assert_allclose(frequencies(temperature=1.0, top_k=top_k, top_p=top_p), shares, atol=0.015)
+
+
+def test_the_nucleus_is_that_of_the_whole_vocabulary() -> None:
+    random = np.random.default_rng(0)
+    for top_p in (0.05, 0.5, 0.9, 0.99):
+        logits = (random.normal(size=4096) * random.uniform(0.5, 4)).astype(np.float32)
+        shares = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum()
+        order = np.argsort(-shares, kind="stable")
+        nucleus = order[: np.searchsorted(np.cumsum(shares[order]), top_p) + 1]
+        sampler = Sampler(Sampling(temperature=1.0, top_p=top_p))
+        drawn = {sampler.draw(logits) for _ in range(300)}
+        assert drawn <= set(nucleus.tolist())
+        assert len(drawn) >= min(len(nucleus), 3)
+
+
 def test_seed() -> None:
     def draws(seed: int) -> list[int]:
         sampler = Sampler(Sampling(temperature=1.0, seed=seed))

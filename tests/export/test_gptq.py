@@ -15,6 +15,7 @@ from phi3tune.config import DatasetConfig, ExportConfig
 from phi3tune.engines.models import resolve
 from phi3tune.errors import UserError
 from phi3tune.export import export, gptq
+from phi3tune.export.recipe import GPTQ_INSTALL
 from phi3tune.export.rows import training
 from phi3tune.paths import Workspace
 from tests.fake_runs import chats, finished_run
@@ -72,7 +73,7 @@ def test_eight_bits_are_packed_as_the_builder_reads_them(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not gptq.installed(), reason=f"the optional package is not installed: {gptq.INSTALL}")
+@pytest.mark.skipif(not gptq.installed(), reason=f"the optional package is not installed: {GPTQ_INSTALL}")
 def test_build_leaves_no_calibration_text(workspace: Workspace, tmp_path: Path) -> None:
     base = tiny_phi3(tmp_path / "base", initializer_range=0.1)
     turns = [

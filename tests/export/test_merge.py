@@ -205,6 +205,7 @@ def test_tells_bytes_written_and_ends_when_told(tiny_model: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if "stopped" in path.name] == []
 
 
+@pytest.mark.slow
 def test_a_shard_is_never_in_memory(tmp_path: Path) -> None:
     """The peak of a process that merges 256 MB stays below that of one that holds them."""
     base = tmp_path / "base"

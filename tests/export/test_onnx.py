@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,12 +56,17 @@ def logits_of_build(folder: Path, ids: np.ndarray, chunk: int | None = None) -> 
     return np.array(generator.get_output("logits"))[0]
 
 
-def logits_of_torch(folder: Path, ids: np.ndarray) -> np.ndarray:
+@functools.cache
+def torch_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def logits_of_torch(folder: Path, ids: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return model(torch.tensor(ids)[None]).logits[0].numpy()
+        logits: np.ndarray = torch_model(folder)(torch.tensor(ids)[None]).logits[0].numpy()
+    return logits
 
 
 @pytest.mark.parametrize("changes", [{}, {"sliding_window": 64}, LONGROPE], ids=["plain", "window", "longrope"])

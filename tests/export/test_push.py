@@ -8,6 +8,8 @@ import pytest
 import yaml
 from huggingface_hub import constants
 
+from phi3tune import api
+from phi3tune.cli import main
 from phi3tune.engines.models import resolve
 from phi3tune.errors import UserError
 from phi3tune.events import Progress
@@ -79,6 +81,17 @@ def test_an_adapter_names_its_public_base(hub: FakeHub, workspace: Workspace) ->
     assert repo.access == "private"
     assert "adapter_model.safetensors" in repo.files
     assert json.loads(repo.files["adapter_config.json"])["base_model_name_or_path"] == "phi3-nano"
+
+
+def test_from_python_and_the_terminal(hub: FakeHub, workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_build(workspace, "lamp")
+    assert [build.ref for build in api.builds()] == ["lamp/onnx/int4"]
+    found = api.push("lamp/onnx/int4", "ada/one")
+    assert main(["push", "lamp/onnx/int4", "ada/two", "--private", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["files"] == found["files"]
+    assert "sending to ada/two" in said.err
+    assert hub.repos["ada/two"].access == "private"
 
 
 def test_pushing_again_sends_no_large_file_twice(hub: FakeHub, workspace: Workspace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,16 @@ def test_an_endless_pattern_is_given_up(tmp_path: Path, on_error: str, action: s
     pieces = list(guards.stream(["a" * 60, "c", "d"]))
     assert "".join(text for text, _ in pieces) == ("" if on_error == "block" else "a" * 60 + "cd")
     assert [hit.action for _, hits in pieces for hit in hits] == [action]
+
+
+def test_many_messages_take_no_longer_than_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.guardrails.guards._CHAT_SECONDS", 0.2)
+    guards = load(tmp_path, guard("regex", pattern="(a|aa)+b", time_limit=10))
+    start = time.monotonic()
+    verdict = guards.check_input([{"role": "user", "content": "a" * 26 + "c"}] * 500)
+    assert verdict.blocked
+    assert "all messages together" in verdict.hits[0].what
+    assert time.monotonic() - start < 10
 
 
 # --- Streaming
@@ -258,3 +269,15 @@ def test_files_that_are_none(tmp_path: Path, text: str, told: str) -> None:
         guardrails.load(path, Workspace(tmp_path))
     with pytest.raises(UserError, match="does not exist"):
         guardrails.load(tmp_path / "none.yaml", Workspace(tmp_path))
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "guards.yaml"
+    path.write_text(example)
+    guards = guardrails.load(path, Workspace(tmp_path))
+    assert (
+        guards.check_input([{"role": "user", "content": "Project Falcon?"}]).reason == "We do not talk about that here."
+    )
+    assert guards.check_output(f"ORD-123456 {KEY} a@example.com").text == "ORD-123456 [secrets] [personal data]"

@@ -89,11 +89,14 @@ def test_what_a_classifier_cannot_read_is_blocked(classifier: Path, tmp_path: Pa
     pool.fault = fault
     text = "you dolt" if fault is not None else "word " * 1_000
     told = "not checked: it ended" if fault is not None else "not checked: the text is longer than the context"
-    closed = load(tmp_path, pool, **RUDE, model=str(classifier), action="flag").check_output(text)
-    assert closed.blocked
-    assert closed.hits[0].what.startswith(told)
-    opened = load(tmp_path, pool, **RUDE, model=str(classifier), on_error="pass").check_output(text)
-    assert (opened.action, opened.text) == ("flag", text)
+    closed = load(tmp_path, pool, **RUDE, model=str(classifier))
+    assert closed.check_output(text).blocked
+    assert closed.check_output(text).hits[0].what.startswith(told)
+    for setting in ({"on_error": "pass"}, {"action": "flag"}):
+        opened = load(tmp_path, pool, **RUDE, model=str(classifier), **setting).check_output(text)
+        assert (opened.action, opened.text) == ("flag", text)
+    strict = load(tmp_path, pool, **RUDE, model=str(classifier), action="flag", on_error="block")
+    assert "".join(shown for shown, _ in strict.stream([text])) == ""
 
 
 def test_classifiers_and_labels_that_are_none(classifier: Path, tmp_path: Path) -> None:

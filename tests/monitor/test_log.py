@@ -123,6 +123,22 @@ def test_a_log_begins_by_removing_what_is_too_old(workspace: Workspace) -> None:
     ]
 
 
+def test_an_idle_log_removes_what_becomes_too_old(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phi3tune.monitor.log._PURGE_EVERY", 0.05)
+    log = RequestLog(workspace, keep_content=True, retention_days=1.0)
+    now = time.time()
+    log.add(secret_chat(time=now))
+    log.flush()
+    assert CANARY.encode() in bytes_on_disk(workspace)
+    monkeypatch.setattr("phi3tune.monitor.log.time.time", lambda: now + 2 * 86_400)
+    deadline = time.monotonic() + 20
+    while CANARY.encode() in bytes_on_disk(workspace):
+        assert time.monotonic() < deadline, "it is still there"
+        threading.Event().wait(0.05)
+    log.close()
+    assert rows(workspace, "SELECT id FROM requests") == []
+
+
 def test_nothing_is_purged_where_there_is_no_log(workspace: Workspace) -> None:
     assert monitor.purge(workspace, before=NOW) == 0
     assert not database(workspace).exists()
