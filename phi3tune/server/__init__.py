@@ -5,6 +5,7 @@
     answering   a request through the pool         payload     chunks of answers as OpenAI's objects
     app         the routes                         running     uvicorn, in this thread or in one of its own
     recording   metrics and the request log        examples    curl, Python and JavaScript to copy
+    models      what is served, and loading it     endpoint    the endpoint inside the app
 
 FastAPI is imported by `app` only, which is imported when an endpoint is started.
 """
