@@ -152,7 +152,7 @@ def test_fp16_for_the_cpu(exported: Exported, tmp_path: Path) -> None:
     config = ExportConfig(model="tuned", precision="fp16", parity_rows=2)
     result = export(config, exported.workspace, RecordingReporter(), job_dir=tmp_path / "job")
     assert result["build"] == "fp16"
-    assert exported.results["fp32"]["size_bytes"] > 1.9 * result["size_bytes"]
+    assert exported.results["fp32"]["size_bytes"] > 1.5 * result["size_bytes"]  # the tokenizer is in both
     assert result["parity"]["kl_mean"] < 1e-4
 
 
