@@ -31,6 +31,7 @@ LONGROPE = {
         "long_factor": [1.0 + 0.3 * i for i in range(8)],
     },
 }
+WINDOW = {"sliding_window": 64}
 IDS = np.random.default_rng(0).integers(5, 31000, 200)
 Builder = Callable[[Path, Precision], Path]
 
@@ -69,8 +70,11 @@ def logits_of_torch(folder: Path, ids: np.ndarray) -> np.ndarray:
     return logits
 
 
-@pytest.mark.parametrize("changes", [{}, {"sliding_window": 64}, LONGROPE], ids=["plain", "window", "longrope"])
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 0.03)])
+@pytest.mark.parametrize(
+    ("changes", "precision", "tolerance"),
+    [({}, "fp32", 1e-4), (WINDOW, "fp32", 1e-4), (LONGROPE, "fp32", 1e-4), (WINDOW, "fp16", 0.03)],
+    ids=["plain", "window", "longrope", "window-fp16"],
+)
 def test_build_equals_torch(
     changes: dict[str, object], precision: Precision, tolerance: float, tmp_path: Path, make_build: Builder
 ) -> None:
@@ -87,7 +91,7 @@ def test_build_equals_torch(
 
 
 def test_window_holds_over_appended_chunks_generation_and_rewind(tmp_path: Path, make_build: Builder) -> None:
-    base = tiny_phi3(tmp_path / "base", initializer_range=0.1, sliding_window=64)
+    base = tiny_phi3(tmp_path / "base", initializer_range=0.1, **WINDOW)
     folder = make_build(base, "fp32")
     last = logits_of_build(folder, IDS, chunk=25)[-1]
     assert np.abs(last - logits_of_torch(base, IDS)[-1]).max() < 1e-4
