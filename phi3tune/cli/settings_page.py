@@ -13,6 +13,7 @@ from phi3tune.config import (
     DatasetConfig,
     EvalConfig,
     ExportConfig,
+    PromptsConfig,
     SamplingConfig,
     ServeConfig,
     TrainConfig,
@@ -27,6 +28,7 @@ SECTIONS: list[tuple[str, type[Config], tuple[str, ...]]] = [
     ("Export: `phi3tune export`", ExportConfig, ()),
     ("Endpoint: `phi3tune serve`", ServeConfig, ()),
     ("Answers: `phi3tune chat` and the playground", SamplingConfig, ()),
+    ("Many prompts: `phi3tune prompts`", PromptsConfig, tuple(SamplingConfig.model_fields)),
 ]
 
 

@@ -26,7 +26,7 @@ SHARES = (0.25, 0.5, 0.75, 1.0)  # of the context
 LONG_GREEDY_TOKENS = 16
 _LONG_POSITIONS = 256  # that are compared at the end of each long prompt
 _PROMPTS_AT_ONCE = 8
-_WIDEST = 10.0
+_WIDEST = 25.0
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _answers_alike(merged: Engine, build: Engine, messages: Sequence[Message], l
 def _widened(short: float, long: float) -> float:
     """How many times as wide the limits are where the merged model's perplexity is `long` and not `short`.
 
-    Rounding moves a distribution in proportion to how open it is, so by the ratio of the negative log-likelihoods; 10
+    Rounding moves a distribution in proportion to how open it is, so by the ratio of the negative log-likelihoods; 25
     at most, that damage still shows. A model within what it was trained for is held to the limits themselves; phi3-nano
     never saw a chat of more than a few turns, and its ratio is 5 at a quarter of its context and 24 at the whole of it.
     """

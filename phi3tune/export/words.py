@@ -64,7 +64,7 @@ def remark(parity: Mapping[str, Any]) -> str:
         return ""
     return (
         "At long prompts the model itself is less sure of its next token than at short ones, and rounding moves it "
-        "further; there the limits are wider by the ratio of the negative log-likelihoods, 10 times at most."
+        "further; there the limits are wider by the ratio of the negative log-likelihoods, 25 times at most."
     )
 
 
