@@ -87,7 +87,7 @@ def delete(build: Build, workspace: Workspace, *, pool: Pool | None = None) -> P
     """Move a build to the trash and return its place there.
 
     Raises `UserError` while a job uses it, an adapter stands on it, or a process has it loaded; `pool` is that of the
-    caller, whose models are in memory without their files being open.
+    caller, where it is unloaded first.
     """
     users = [job.id for job in jobs.active(workspace) if _concerns(job.folder, build)]
     if users:
@@ -95,8 +95,8 @@ def delete(build: Build, workspace: Workspace, *, pool: Pool | None = None) -> P
     resting = [ref.label for ref in models.list_models(workspace) if ref.adapter is not None and ref.base == build.path]
     if resting:
         raise UserError(f"{build.label} is the base of {', '.join(resting)}; delete those first")
-    if pool is not None and pool.state(models.resolve(build.ref, workspace, download=False)) != "not loaded":
-        raise UserError(f"{build.label} is loaded here; restart the app, or let another model take its place")
+    if pool is not None and not pool.unload(models.resolve(build.ref, workspace, download=False)):
+        raise UserError(f"{build.label} is answering just now; wait for it, or stop it first")
     if holders := system.processes_reading(build.path):
         raise UserError(
             f"{build.label} is loaded by process {', '.join(map(str, holders))}; close that chat or endpoint first"

@@ -4,14 +4,14 @@ import json
 import mmap
 import os
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from phi3tune import builds, jobs, system
 from phi3tune.config import EvalConfig
-from phi3tune.engines.models import list_models, resolve
+from phi3tune.engines.models import ModelRef, list_models, resolve
 from phi3tune.errors import UserError
 from phi3tune.jobs.folder import Job
 from phi3tune.paths import Workspace, manifest_problem, new_folder, write_json
@@ -19,12 +19,12 @@ from phi3tune.store import queue
 from tests.fake_builds import fake_build
 
 
+@dataclass
 class FakePool:
-    def __init__(self, state: str) -> None:
-        self._state = state
+    idle: bool
 
-    def state(self, ref: Any) -> str:
-        return self._state
+    def unload(self, ref: ModelRef) -> bool:
+        return self.idle
 
 
 def only(workspace: Workspace) -> builds.Build:
@@ -87,14 +87,14 @@ def test_delete_moves_to_the_trash(workspace: Workspace) -> None:
 
 def test_delete_is_refused_while_loaded(workspace: Workspace) -> None:
     path = fake_build(workspace, "lamp")
-    with pytest.raises(UserError, match="is loaded here"):
-        builds.delete(only(workspace), workspace, pool=FakePool("ready"))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="answering just now"):
+        builds.delete(only(workspace), workspace, pool=FakePool(idle=False))  # type: ignore[arg-type]
     with (path / "model.onnx.data").open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ):
         stream.close()  # as onnxruntime: mapped, and not open any more
         assert system.processes_reading(path) == [os.getpid()]
         with pytest.raises(UserError, match=f"loaded by process {os.getpid()}"):
             builds.delete(only(workspace), workspace)
-    builds.delete(only(workspace), workspace, pool=FakePool("not loaded"))  # type: ignore[arg-type]
+    builds.delete(only(workspace), workspace, pool=FakePool(idle=True))  # type: ignore[arg-type]
     assert not path.exists()
 
 

@@ -6,7 +6,6 @@ import atexit
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -129,6 +128,11 @@ class Pool:
         """Resident bytes of every loaded model, by its name."""
         return {place.label: process.memory for place in self._all() if (process := place.running()) is not None}
 
+    def unload(self, ref: ModelRef) -> bool:
+        """Free the memory of a model, and of the adapters on it; False while it is loading or answers somebody."""
+        place = self._places.get(ref.loaded)
+        return place is None or self._close_if_idle(place)
+
     def close(self) -> None:
         """End all processes; requests that are being answered end with an `EngineError`."""
         atexit.unregister(self.close)
@@ -213,11 +217,14 @@ class Pool:
         for place in others:
             if count < self._max_children and wanted.need <= system.memory().available:
                 return
-            with ExitStack() as stack:
-                idle = stack.enter_context(place.turns.take_if_free())
-                if idle and place.process is not None and not place.process.busy:
-                    self._close(place)
-                    count -= 1
+            count -= self._close_if_idle(place)
+
+    def _close_if_idle(self, place: _Place) -> bool:
+        with place.turns.take_if_free() as idle:
+            if not idle or (place.process is not None and place.process.busy):
+                return False
+            self._close(place)
+            return True
 
 
 def _estimate(ref: ModelRef) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,10 @@ def build() -> BuildCard:
     return BuildCard(model, settings, start, stop, status, table, chosen, actions, detail, report, pack, delete, push)
 
 
-def connect(card: BuildCard, refresh: Callable[[Any], None], workspace: Workspace) -> None:
+def connect(
+    card: BuildCard, served: Callable[[], Sequence[str]], refresh: Callable[[Any], None], workspace: Workspace
+) -> None:
+    """`served` tells what the app's endpoint serves, which is not to be deleted."""
     widgets = [card.settings[name] for name in SETTINGS]
 
     def start(model: str | None, *values: Any) -> None:
@@ -146,6 +149,8 @@ def connect(card: BuildCard, refresh: Callable[[Any], None], workspace: Workspac
         if name is None:  # the question whether to was answered with no
             return
         found = builds.find(name, workspace)
+        if found.ref in served():
+            raise UserError(f"The endpoint serves {found.label}; stop it first.")
         builds.delete(found, workspace, pool=pool.shared())
         gr.Info(f"{found.label} ({size(found.size_bytes)}) was moved to the trash folder of the workspace.")
 

@@ -71,7 +71,7 @@ def build(endpoints: Endpoints) -> DeployTab:
 
 
 def connect(tab: DeployTab, refresh: Callable[[Any], None], workspace: Workspace) -> None:
-    build_card.connect(tab.builds, refresh, workspace)
+    build_card.connect(tab.builds, lambda: tab.endpoints.state().models, refresh, workspace)
     endpoint_card.connect(tab.endpoint, tab.endpoints, refresh, workspace)
     for chosen in tab.monitor.looks:
         refresh(chosen.input)

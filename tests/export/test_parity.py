@@ -243,8 +243,8 @@ def test_stop_at_long_prompts(tiny_model: Path) -> None:
 
 
 def test_limits_widen_only_where_the_model_itself_is_less_sure(tiny_model: Path) -> None:
-    assert [_widened(1.2, long) for long in (1.0, 1.2, 1.44, 100.0)] == pytest.approx([1, 1, 2, 10])
-    assert _widened(1.0, 2.0) == 10
+    assert [_widened(1.2, long) for long in (1.0, 1.2, 1.44, 100.0)] == pytest.approx([1, 1, 2, 25])
+    assert _widened(1.0, 2.0) == 25
     assert _widened(1.0, float("nan")) == 1
     limits = Limits(kl_mean=0.02, top1_agreement=0.95, perplexity_ratio=1.02)
     measured = {"kl_mean": 0.03, "top1_agreement": 0.92, "perplexity_ratio": 1.03}
