@@ -29,7 +29,7 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object when it is ready.")] = False,
     settings: dict[str, Any],
 ) -> int:
-    """Serve models over OpenAI's interface, until Ctrl+C or SIGTERM.
+    """Serve models over OpenAI's HTTP interface, until Ctrl+C or SIGTERM.
 
     The address is printed on standard output as soon as the models are loaded.
     """
