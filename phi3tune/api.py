@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3tune import compare_runs, iterate, jobs, sweeps
-from phi3tune.config import Config, EvalConfig, ExportConfig, TrainConfig, parse
+from phi3tune.config import Config, EvalConfig, ExportConfig, ServeConfig, TrainConfig, parse
 from phi3tune.errors import JobError, UserError
 from phi3tune.events import Event
 from phi3tune.paths import Workspace
@@ -196,6 +196,23 @@ def load(model: str) -> Iterator[Model]:
         yield Model(engine)
     finally:
         engine.close()
+
+
+@contextmanager
+def serve(*models: str, **settings: Any) -> Iterator[str]:
+    """An OpenAI-compatible endpoint while the block lasts; gives its address once the models are loaded.
+
+    Settings are the fields of `ServeConfig`. Raises `UserError` when a model cannot be served or the port is taken.
+    """
+    from phi3tune.server.endpoint import Endpoints
+
+    endpoints = Endpoints(Workspace.current())
+    url = endpoints.start(parse(ServeConfig, {"models": list(models), **settings}))
+    try:
+        endpoints.wait()
+        yield url
+    finally:
+        endpoints.stop()
 
 
 def _do(kind: jobs.Kind, config: Config, on_event: OnEvent | None) -> dict[str, Any]:

@@ -68,6 +68,15 @@ class Endpoints:
             self._running = _Running(config, self._workspace, self._pool)
             return self._running.server.url
 
+    def wait(self) -> None:
+        """Wait until the models are loaded. Raises `UserError` when one cannot be."""
+        running = self._running
+        if running is not None:
+            models: Any = running.server.app.state.server.models
+            models.ended.wait()
+            if models.error is not None:
+                raise models.error
+
     def snippets(self, url: str, model: str) -> dict[str, str]:
         """How to ask it, to copy: `curl`, `python` and `javascript`."""
         return snippets(url, model)

@@ -35,7 +35,8 @@ def test_it_starts_and_stops(workspace: Workspace, pool: FakePool) -> None:
     assert endpoints.state() == EndpointState()
     url = endpoints.start(settings())
     try:
-        wait_for(lambda: endpoints.state().ready)
+        endpoints.wait()
+        assert endpoints.state().ready
         assert httpx.post(f"{url}/chat/completions", json=HELLO).status_code == 200
         state = endpoints.state()
         assert (state.url, state.models, state.requests, state.error) == (url, ("phi3-nano",), 1, None)
