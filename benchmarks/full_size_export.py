@@ -28,6 +28,8 @@ CASES: dict[str, dict[str, Any]] = {
     "int4-b64": {"precision": "int4", "block_size": 64},
     "int4-b128": {"precision": "int4", "block_size": 128},
     "int4-b32-plain": {"precision": "int4", "block_size": 32, "mixed": False, "quantize_embeddings": False},
+    "int4-b64-plain": {"precision": "int4", "block_size": 64, "mixed": False},
+    "int4-b128-plain": {"precision": "int4", "block_size": 128, "mixed": False},
     "int4-k_quant": {"precision": "int4", "algorithm": "k_quant"},
     "int8": {"precision": "int8"},
     "fp16": {"precision": "fp16"},

@@ -67,7 +67,9 @@ def detail(build: Build | None) -> str:
     columns = [Column(name, numeric=place > 1) for place, name in enumerate(header)]
     verdict = notice("good" if build.verdict == "passed" else "warning", words.verdict(build.parity))
     cost = facts([(value, name) for name, value in words.measured(build.measured)])
-    return verdict + table(columns, rows) + (cost if build.measured else "")
+    remark = words.remark(build.parity)
+    why = f'<p class="pt-sub">{esc(remark)}</p>' if remark else ""
+    return verdict + table(columns, rows) + why + (cost if build.measured else "")
 
 
 def _unproven(build: Build) -> str:
