@@ -286,7 +286,6 @@ def test_idle_children_make_room(build: ModelRef, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(2**40, 0))
         pool.info(build)
         assert [pool.state(ref) for ref in refs] == ["ready", "not loaded", "ready"], "one in use is never closed"
-        assert not pool.unload(refs[2]), "nor on request"
         assert list(stream)[-1].finish_reason == "length"
         assert pool.unload(refs[2]) and pool.state(refs[2]) == "not loaded"
         monkeypatch.setattr("phi3tune.system.memory", lambda: Memory(10**6, 10**6))
