@@ -61,3 +61,11 @@ def test_a_bad_settings_file_is_one_clear_line(tmp_path: Path, text: str) -> Non
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         config.read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_block_size_is_a_number_however_it_is_given() -> None:
+    for given in (64, "64"):
+        assert config.parse(ExportConfig, {"model": "lamp", "block_size": given}).block_size == 64
+    assert config.parse(ExportConfig, {"model": "lamp"}).block_size is None
+    with pytest.raises(ConfigError, match="--block-size 'wide' is not accepted"):
+        config.parse(ExportConfig, {"model": "lamp", "block_size": "wide"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from phi3tune.config.base import Config, flag, setting
 
@@ -75,6 +75,11 @@ class ExportConfig(Config):
         ge=0,
         le=131_072,
     )
+
+    @field_validator("block_size", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @model_validator(mode="before")
     @classmethod
