@@ -3,7 +3,8 @@
 Import levels: a module imports from its own level's listed order or from below, never from above.
 `tests/test_levels.py` enforces this.
 
-    L0  errors system paths events config      standard library, pydantic (psutil, filelock, yaml inside functions)
+    L0  errors system paths events config hosted
+                                               standard library, pydantic (psutil, filelock, yaml inside functions)
     L1  chat data                              prompt rendering; load, split, report
     L2  engines < evaluation < training export models that answer; scores; runs; builds
     L3  doctor store about admission jobs worker

@@ -26,7 +26,8 @@ from phi3tune.system import fsync_path
 
 PACKAGE = Path(__file__).resolve().parent
 NANO = PACKAGE / "assets" / "phi3-nano"
-BUNDLED_DATASETS = PACKAGE.parent / "datasets"
+# Installed, the chats lie in the package: a folder `datasets` beside it would hide Hugging Face's.
+BUNDLED_DATASETS = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent / "datasets"
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = 1
 
@@ -54,9 +55,14 @@ def slug(text: str) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder tree of `$PHI3TUNE_HOME`. Folders are made when something is first written."""
+    """The folder tree of `$PHI3TUNE_HOME`. Folders are made when something is first written.
+
+    shared  of a visitor of a hosted app: the folder that holds the workspaces of all visitors, whose jobs share one
+            queue; None for the workspace of the person at the machine
+    """
 
     root: Path
+    shared: Path | None = None
 
     @classmethod
     def current(cls) -> Workspace:

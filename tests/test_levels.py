@@ -15,7 +15,7 @@ import phi3tune
 PACKAGE = Path(phi3tune.__file__).parent
 # Lowest first; a module imports from its own place or from a place before it.
 ORDER = [
-    ["errors", "system", "paths", "events", "config"],
+    ["errors", "system", "paths", "events", "config", "hosted"],
     ["chat", "data"],
     ["engines"],
     ["evaluation"],

@@ -20,6 +20,7 @@ from phi3tune.config.base import (
 from phi3tune.config.dataset import DataFormat, DatasetConfig, Part
 from phi3tune.config.evaluate import EvalConfig, Metric
 from phi3tune.config.export import Algorithm, BuildDevice, BuildFormat, ExportConfig, Precision
+from phi3tune.config.hosted import HostedConfig
 from phi3tune.config.names import MODULES, TARGET_MODULES, Method, Module, Optimizer, Scheduler, Tracker, WatchedMetric
 from phi3tune.config.serve import ServeConfig
 from phi3tune.config.train import PRESETS, QUALITY, TrainConfig
@@ -39,6 +40,7 @@ __all__ = [
     "DownloadConfig",
     "EvalConfig",
     "ExportConfig",
+    "HostedConfig",
     "Method",
     "Metric",
     "Module",

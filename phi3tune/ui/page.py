@@ -27,6 +27,7 @@ from phi3tune.ui.wire import (
     stored_choices,
     toasts,
 )
+from phi3tune.ui.words import building, localise
 
 TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
@@ -39,8 +40,9 @@ def create_ui(workspace: Workspace, endpoints: Endpoints) -> gr.Blocks:
     `endpoints` is the server's side of the Deploy tab, which the page does not import.
     """
     demo = gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=CACHE_SECONDS)
-    with demo:
+    with building(), demo:
         Page(workspace, endpoints).connect(demo)
+        localise(demo)
     return demo
 
 
