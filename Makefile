@@ -2,6 +2,7 @@
 # make test   the whole test suite
 # make faults tests/faults in full: some 50 kills of real workers
 # make check  lint, types, import levels and the quick tests
+# make docs   docs/settings.md, out of the settings; make pictures: docs/images, out of the running app
 # Each makes the environment .venv first when it is missing or its requirements changed.
 
 VENV ?= .venv
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app test faults check docs lock clean
+.PHONY: app test faults check docs pictures lock clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
@@ -32,6 +33,9 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.app
 	$(BIN)/python -m phi3tune.cli.settings_page > docs/settings.md
+
+pictures: $(VENV)/.dev
+	$(BIN)/python -m docs.make_pictures
 
 # Pins what requirements.txt and requirements-dev.txt bring along. Local versions (+cpu) are cut: the
 # lock is for every build of torch.

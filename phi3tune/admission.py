@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from phi3tune import hosted
 from phi3tune.config import Config, DatasetConfig, DownloadConfig, EvalConfig, ExportConfig, PromptsConfig, TrainConfig
-from phi3tune.errors import UserError
+from phi3tune.config.hosted import beyond_visitors
+from phi3tune.errors import ConfigError, UserError
 from phi3tune.paths import Workspace
 
 if TYPE_CHECKING:
@@ -35,19 +37,27 @@ class Admission:
 def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> Admission:
     """Check a job; raises `UserError` when it could not succeed as asked. `token` opens gated models on the Hub."""
     from phi3tune import data, evaluation
-    from phi3tune.engines import models
+    from phi3tune.engines import models, zero
     from phi3tune.training import settings
 
+    rules = hosted.rules(workspace)
+    if rules is not None and (problems := beyond_visitors(config)):
+        raise ConfigError(problems)
     if isinstance(config, TrainConfig):
+        zero.refuse_training()
         name, start = _start(config, workspace, token)
         config = settings.check(config, start)
         dataset = data.load(config, workspace)
+        if rules is not None:
+            _check_steps(config, len(dataset.parts["train"]), rules.max_steps)
         if config.task == "classification":
             evaluation.classes(dataset.parts["train"])
         changes = {"model": name, "revision": None, **_dataset_names(config, workspace)}
         return Admission(config.model_copy(update=changes), workspace.runs, config.name, dataset.name)
     if isinstance(config, EvalConfig):
         refs = [models.resolve(model, workspace) for model in config.models]
+        for name in ("json_schema", "safety"):
+            hosted.check_file(getattr(config, name), workspace)
         evaluation.check(config)
         evaluation.check_models(config, refs)
         evaluation.choose(config, refs, workspace)
@@ -64,6 +74,7 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
     if isinstance(config, DownloadConfig):
         from phi3tune.engines import hub_models
 
+        hosted.check_hub_model(config.model, workspace)
         access = hub_models.examine(config.model, config.revision, token)
         if access.problems:
             raise UserError(access.problems[0])
@@ -72,6 +83,7 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
     if isinstance(config, PromptsConfig):
         from phi3tune.evaluation import prompts
 
+        hosted.check_file(config.prompts, workspace)
         prompts.read(Path(config.prompts))
         refs = [models.resolve(model, workspace) for model in config.models]
         changed_prompts = config.model_copy(
@@ -79,6 +91,17 @@ def admit(config: Config, workspace: Workspace, *, token: str | None = None) -> 
         )
         return Admission(changed_prompts, workspace.evals, None, "prompts")
     raise TypeError(f"there is no job for {type(config).__name__}")
+
+
+def _check_steps(config: TrainConfig, rows: int, most: int) -> None:
+    """Raise `UserError` when a run of so many rows has more steps than a visitor's may have."""
+    from phi3tune.training.plan import steps_of
+
+    if (steps := steps_of(config, rows)) > most:
+        given = "--epochs" if config.max_steps is None else "--max-steps"
+        raise UserError(
+            f"the run would take {steps:,} steps, and {most:,} are the limit here; lower {given}, or raise --batch-size"
+        )
 
 
 def _start(config: TrainConfig, workspace: Workspace, token: str | None) -> tuple[str, ModelRef]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from phi3tune import jobs, system
+from phi3tune import hosted, jobs, system
 from phi3tune.about import ABOUT, read_about
 from phi3tune.config import TrainConfig, to_yaml
 from phi3tune.engines import models
@@ -80,6 +80,7 @@ def import_run(path: Path, workspace: Workspace, *, model: str | None = None) ->
     `model` names the run's base on this machine when it is not where the archive says; it must be the same, by hash.
     Raises `UserError` when the file is no sound archive, holds anything else than it should, or the disk is full.
     """
+    hosted.refuse_visitor(workspace, "an archive of a run made elsewhere")
     try:
         with zipfile.ZipFile(path) as archive, _new_run(workspace) as folder:
             index = _index(archive)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phi3tune.engines.pool import Pool
 
 BUILD = "build.json"
+_CHUNK = 4 * 1024**2
 Form = Literal["merged", "onnx", "portable-onnx", "onnx-adapter"]
 
 
@@ -109,9 +110,12 @@ def archive_name(build: Build) -> str:
     return f"{slug(build.model)}-{build.name}.zip"
 
 
-def archive(build: Build, workspace: Workspace, out: Path) -> Path:
+def archive(
+    build: Build, workspace: Workspace, out: Path, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Path:
     """Write a build into the new zip file `out`, complete or absent: the files that `export.push` would publish.
 
+    `progress(bytes so far, bytes in all)` is called on the way; what it raises gives the archive up.
     Raises `UserError` when a file of the build was altered, `out` exists, or its disk is full.
     """
     from phi3tune.export.public import public_files
@@ -119,12 +123,18 @@ def archive(build: Build, workspace: Workspace, out: Path) -> Path:
     models.verify_folder(build.path, build.label, ours=True)
     files = public_files(build.path, workspace)
     root = archive_name(build).removesuffix(".zip")
+    done, total = 0, sum(path.stat().st_size for path in files.values() if isinstance(path, Path))
     with new_file(out, need=build.size_bytes) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as pack:
         for name, content in files.items():
-            if isinstance(content, Path):
-                pack.write(content, f"{root}/{name}")
-            else:
+            if isinstance(content, bytes):
                 pack.writestr(f"{root}/{name}", content)
+                continue
+            entry = zipfile.ZipInfo.from_file(content, f"{root}/{name}", strict_timestamps=False)
+            with content.open("rb") as source, pack.open(entry, "w") as target:
+                while chunk := source.read(_CHUNK):
+                    target.write(chunk)
+                    done += len(chunk)
+                    progress(done, total)
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MAX_BYTES = 4 * 1024**2
-MAX_CHATS, MAX_TURNS = 8, 2_000
+MAX_CHATS, MAX_TURNS, MAX_BRANCHES = 8, 2_000, 20
 
 
 class _Part(BaseModel):
@@ -25,12 +25,14 @@ class _Part(BaseModel):
 
 
 class Turn(_Part):
-    """One message. Of an answer also: the model that gave it, and how it ended (stop, length, cancelled, error)."""
+    """One message. Of an answer also: the model that gave it, how it ended (stop, length, cancelled, error), and what
+    was voted on it and the answers beside it (a model, or one of the other choices of `phi3tune.votes`)."""
 
     role: Literal["user", "assistant"]
     text: str
     model: str = Field(default="", max_length=500)
     finish: str = Field(default="", max_length=40)
+    vote: str = Field(default="", max_length=500)
 
 
 class Chat(_Part):
@@ -62,13 +64,22 @@ class Chat(_Part):
         return {"model": value.get("model", ""), "settings": {"system": system}, "turns": turns}
 
 
+Chats = Annotated[list[Chat], Field(max_length=MAX_CHATS)]
+
+
 class Conversation(_Part):
-    """One or more chats that were held side by side."""
+    """One or more chats that were held side by side.
+
+    branches  other courses that they took, oldest first
+    at        how many of those come before `chats`
+    """
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     format: Literal["phi3tune-conversation"] = "phi3tune-conversation"
     created: float = Field(default_factory=time.time)
-    chats: list[Chat] = Field(min_length=1, max_length=MAX_CHATS)
+    chats: Chats = Field(min_length=1)
+    branches: list[Chats] = Field(default=[], max_length=MAX_BRANCHES - 1)
+    at: int = Field(default=0, ge=0, le=MAX_BRANCHES - 1)
 
     @model_validator(mode="before")
     @classmethod
@@ -85,9 +96,14 @@ class Conversation(_Part):
         return schema
 
 
-def to_json(conversation: Conversation) -> str:
-    """The text of the file."""
-    return conversation.model_dump_json(by_alias=True, indent=1) + "\n"
+def to_json(conversation: Conversation, most_bytes: int = MAX_BYTES) -> str:
+    """The text of the file. Where that is longer than `most_bytes`, the oldest branches are left out."""
+    while True:
+        text = conversation.model_dump_json(by_alias=True, indent=1) + "\n"
+        if not conversation.branches or len(text.encode()) <= most_bytes:
+            return text
+        fewer = {"branches": conversation.branches[1:], "at": max(0, conversation.at - 1)}
+        conversation = conversation.model_copy(update=fewer)
 
 
 def from_json(data: str | bytes, name: str = "the conversation") -> Conversation:

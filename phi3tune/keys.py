@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from phi3tune import store
+from phi3tune import hosted, store
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace, check_name
 
@@ -35,6 +35,7 @@ def make(name: str | None, workspace: Workspace) -> str:
 
     Raises `UserError` when the name is taken or cannot be one.
     """
+    hosted.refuse_visitor(workspace, "an API key")
     taken = {key.name for key in list_keys(workspace)}
     if name is None:
         name = next(free for number in itertools.count(1) if (free := f"key-{number}") not in taken)

@@ -29,6 +29,8 @@ NANO = PACKAGE / "assets" / "phi3-nano"
 # Installed, the chats lie in the package: a folder `datasets` beside it would hide Hugging Face's.
 BUNDLED_DATASETS = PACKAGE / "bundled" if (PACKAGE / "bundled").is_dir() else PACKAGE.parent / "datasets"
 MANIFEST = "manifest.json"
+DATABASE = "phi3tune.db"
+SHARED = "PHI3TUNE_SHARED"
 MANIFEST_SCHEMA = 1
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -66,7 +68,29 @@ class Workspace:
 
     @classmethod
     def current(cls) -> Workspace:
-        return cls(Path(os.environ.get("PHI3TUNE_HOME", "workspace")).absolute())
+        """The workspace of `$PHI3TUNE_HOME`; a visitor's where `$PHI3TUNE_SHARED` names the folder of all visitors."""
+        shared = os.environ.get(SHARED)
+        root = Path(os.environ.get("PHI3TUNE_HOME", "workspace")).absolute()
+        return cls(root, Path(shared).absolute() if shared else None)
+
+    def here(self) -> Workspace:
+        """The workspace whose `root` stays what it is now: what a thread or a cache may be given."""
+        return self
+
+    @property
+    def queue_root(self) -> Path:
+        """The folder that holds every job of the queue."""
+        return self.shared or self.root
+
+    def owner_of(self, folder: Path) -> Workspace:
+        """The workspace that a job of the queue belongs to."""
+        if self.shared is None:
+            return self
+        return Workspace(visitors(self.shared) / folder.relative_to(visitors(self.shared)).parts[0], self.shared)
+
+    def all_of_queue(self) -> list[Workspace]:
+        """The workspaces whose jobs share the queue of this one."""
+        return [self] if self.shared is None else every_visitor(self.shared)
 
     @property
     def runs(self) -> Path:
@@ -97,8 +121,17 @@ class Workspace:
 
     @property
     def database(self) -> Path:
+        """API keys, ratings and votes, and the queue of somebody who shares it with nobody."""
+        return self._state_of(self.root) / DATABASE
+
+    @property
+    def queue_database(self) -> Path:
+        return self._state_of(self.queue_root) / DATABASE
+
+    def _state_of(self, root: Path) -> Path:
+        """Where the databases of `root` lie: there, or in the same place below `$PHI3TUNE_STATE`."""
         state = os.environ.get("PHI3TUNE_STATE")
-        return (Path(state).absolute() if state else self.root) / "phi3tune.db"
+        return Path(state).absolute() / root.relative_to(self.queue_root) if state else root
 
     def run(self, run_id: str) -> Path:
         """The folder of an existing run; `UserError` when there is none of that name."""
@@ -114,6 +147,18 @@ class Workspace:
             return []
         found = [p for p in self.runs.iterdir() if is_run(p)]
         return sorted(found, key=lambda p: ((p / "run.yaml").stat().st_mtime_ns, p.name))
+
+
+def visitors(shared: Path) -> Path:
+    """The folder of the visitors' workspaces in that of a hosted app."""
+    return shared / "visitors"
+
+
+def every_visitor(shared: Path) -> list[Workspace]:
+    """The workspaces of all visitors who have work there."""
+    folder = visitors(shared)
+    found = sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+    return [Workspace(path, shared) for path in found]
 
 
 def is_run(folder: Path) -> bool:

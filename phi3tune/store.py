@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from phi3tune import system
 from phi3tune.errors import UserError
+from phi3tune.paths import Workspace, visitors
 
 NEEDED_BYTES = 2**20
 _SCHEMA = """
@@ -43,15 +45,28 @@ class Entry:
 
 
 class Queue:
-    """Jobs in the order in which they were given, inside one `transaction`."""
+    """Jobs in the order in which they were given, inside one `transaction`; with `fair`, those of several visitors in
+    turns."""
 
-    def __init__(self, connection: sqlite3.Connection, root: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, root: Path, *, fair: bool = False) -> None:
         self._connection = connection
         self._root = root
+        self._fair = fair
 
     def entries(self) -> list[Entry]:
+        """All jobs, in the order in which they run: in a fair queue the first one of every visitor, whether it runs or
+        waits, comes before anybody's second."""
         rows = self._connection.execute("SELECT folder, lane, pid, started FROM queue ORDER BY position")
-        return [Entry(self._root / folder, lane, pid, started) for folder, lane, pid, started in rows]
+        found = [Entry(self._root / folder, lane, pid, started) for folder, lane, pid, started in rows]
+        if not self._fair:
+            return found
+        turns: Counter[tuple[str, str]] = Counter()
+        ordered = []
+        for place, entry in enumerate(found):
+            visitor = entry.folder.relative_to(visitors(self._root)).parts[0]
+            ordered.append((turns[visitor, entry.lane], place, entry))
+            turns[visitor, entry.lane] += 1
+        return [entry for _, _, entry in sorted(ordered, key=lambda each: each[:2])]
 
     def add(self, folder: Path, lane: str) -> None:
         self._connection.execute("INSERT OR IGNORE INTO queue (folder, lane) VALUES (?, ?)", (self._key(folder), lane))
@@ -92,14 +107,15 @@ class QueueUnavailableError(UserError):
 
 
 @contextmanager
-def queue(database: Path, root: Path) -> Iterator[Queue]:
-    """The queue of the workspace at `root`, locked against every other process until the block ends.
+def queue(workspace: Workspace) -> Iterator[Queue]:
+    """The queue that a workspace has a part in, locked against every other process until the block ends.
 
     Raises `QueueUnavailableError` on a full disk, where SQLite cannot even read.
     """
+    database = workspace.queue_database
     try:
-        with _queue(database, root) as line:
-            yield line
+        with transaction(database, _SCHEMA) as connection:
+            yield Queue(connection, workspace.queue_root, fair=workspace.shared is not None)
     except sqlite3.OperationalError as error:
         free = system.disk_free(database.parent)
         if free >= NEEDED_BYTES:
@@ -108,12 +124,6 @@ def queue(database: Path, root: Path) -> Iterator[Queue]:
             f"the queue {database} cannot be used ({error}): {free / 1e6:,.1f} MB are free and "
             f"{NEEDED_BYTES / 1e6:,.1f} MB are needed; free some space"
         ) from None
-
-
-@contextmanager
-def _queue(database: Path, root: Path) -> Iterator[Queue]:
-    with transaction(database, _SCHEMA) as connection:
-        yield Queue(connection, root)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from phi3tune import jobs
+from phi3tune import hosted, jobs
 from phi3tune.admission import admit
 from phi3tune.config import TrainConfig, WatchedMetric, parse
 from phi3tune.errors import ConfigError, UserError
@@ -110,6 +110,9 @@ def start(
     ranks the trials. Raises `ConfigError` with what is wrong with any trial before any of them starts.
     """
     tried = combinations(axes, sample=sample, seed=seed)
+    rules = hosted.rules(workspace)
+    if rules is not None and len(tried) > rules.max_jobs:
+        raise UserError(f"{len(tried)} trials are too many here: {rules.max_jobs} runs at a time are the limit")
     configs, base_name = _admitted(settings, tried, workspace)
     wanted = settings.get("name")
     if wanted is not None and len(check_name(wanted, "sweep name")) > MAX_ID:

@@ -204,13 +204,15 @@ def start_process(
     errors: IO[bytes] | int | None = None,
     stdin: int = subprocess.DEVNULL,
     env: Mapping[str, str] | None = None,
+    inherited: Mapping[str, str] | None = None,
     low_priority: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start a process in its own group, so that a Ctrl+C for us is not one for it.
 
-    `env` is added to this process's environment; `output` takes both stdout and stderr, unless `errors` takes stderr.
+    `env` is added to what is `inherited`, by default this process's environment; `output` takes both stdout and
+    stderr, unless `errors` takes stderr.
     """
-    full_env = {**os.environ, **(env or {})}
+    full_env = {**(os.environ if inherited is None else inherited), **(env or {})}
     errors = output if errors is None else errors
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP

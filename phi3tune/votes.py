@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
@@ -24,9 +26,12 @@ CREATE TABLE IF NOT EXISTS votes (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     time REAL NOT NULL,
     models TEXT NOT NULL,
-    choice TEXT NOT NULL
+    choice TEXT NOT NULL,
+    named INTEGER NOT NULL DEFAULT 0
 )
 """
+# Databases of before votes with names in sight.
+_ADD_NAMED = "ALTER TABLE votes ADD COLUMN named INTEGER NOT NULL DEFAULT 0"
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Tally:
+    """All votes, `named` of them given with the models' names in sight."""
+
     votes: int
     pairs: tuple[Pair, ...]
     models: tuple[Record, ...]
+    named: int = 0
 
     def pair(self, first: str, second: str) -> Pair | None:
         """What was said of two models, the first one's side of it; None when nothing was."""
@@ -93,8 +101,10 @@ class Tally:
         return None
 
 
-def add(models: Sequence[str], choice: str, workspace: Workspace) -> None:
+def add(models: Sequence[str], choice: str, workspace: Workspace, *, named: bool = False) -> None:
     """Keep a vote: `choice` is the model whose answer is the best, `TIE`, or `BAD` when none is any good.
+
+    `named`: who gave which answer could be seen.
 
     Raises `UserError` when the models are not two or more different ones, or the choice is none of theirs.
     """
@@ -102,19 +112,18 @@ def add(models: Sequence[str], choice: str, workspace: Workspace) -> None:
         raise UserError(f"a vote is between two or more different models, not {', '.join(models) or 'none'}")
     if choice not in (*models, TIE, BAD):
         raise UserError(f"{choice!r} cannot be voted for; choose one of {', '.join(models)}, {TIE} or {BAD}")
-    with transaction(workspace.database, _SCHEMA) as connection:
-        connection.execute(
-            "INSERT INTO votes (time, models, choice) VALUES (?, ?, ?)", (time.time(), json.dumps(list(models)), choice)
-        )
+    row = (time.time(), json.dumps(list(models)), choice, named)
+    with _database(workspace) as connection:
+        connection.execute("INSERT INTO votes (time, models, choice, named) VALUES (?, ?, ?, ?)", row)
 
 
 def tally(workspace: Workspace) -> Tally:
     """All votes of the workspace: pairs that met most often first, then the models that win most often."""
     if not workspace.database.exists():
         return Tally(0, (), ())
-    with transaction(workspace.database, _SCHEMA) as connection:
-        rows = connection.execute("SELECT models, choice FROM votes ORDER BY id").fetchall()
-    votes = [(json.loads(models), choice) for models, choice in rows]
+    with _database(workspace) as connection:
+        rows = connection.execute("SELECT models, choice, named FROM votes ORDER BY id").fetchall()
+    votes = [(json.loads(models), choice) for models, choice, _ in rows]
     pairs: dict[tuple[str, str], list[int]] = {}
     records: dict[str, list[int]] = {}
     for models, choice in votes:
@@ -132,4 +141,12 @@ def tally(workspace: Workspace) -> Tally:
     found.sort(key=lambda pair: (-(pair.wins + pair.losses + pair.ties + pair.both_bad), pair.first, pair.second))
     models = [Record(model, count, Share(wins, decided)) for model, (count, wins, decided) in records.items()]
     models.sort(key=lambda record: (-(record.share.value or 0.0), -record.votes, record.model))
-    return Tally(len(votes), tuple(found), tuple(models))
+    return Tally(len(votes), tuple(found), tuple(models), sum(named for _, _, named in rows))
+
+
+@contextmanager
+def _database(workspace: Workspace) -> Iterator[sqlite3.Connection]:
+    with transaction(workspace.database, _SCHEMA) as connection:
+        if "named" not in [name for _, name, *_ in connection.execute("PRAGMA table_info(votes)")]:
+            connection.execute(_ADD_NAMED)
+        yield connection

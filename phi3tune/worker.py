@@ -67,8 +67,12 @@ class FolderReporter:
         return self._signalled or (self._folder / jobs.STOP).exists()
 
     def pause_requested(self) -> bool:
+        return self._why_stopped() == jobs.PAUSE
+
+    def _why_stopped(self) -> str:
+        """What the file `stop` says: nothing where the user pressed Stop."""
         stop = self._folder / jobs.STOP
-        return stop.is_file() and stop.read_text(encoding="utf-8") == jobs.PAUSE
+        return stop.read_text(encoding="utf-8") if stop.is_file() else ""
 
     def request_stop(self, *_: object) -> None:
         """A signal handler: the system asks the worker to end."""
@@ -98,7 +102,8 @@ class FolderReporter:
                 changes["result"] = outcome.result
             if isinstance(outcome, Stopped):
                 changes["resume_step"] = outcome.step
-                changes["reason"] = f"{state} by the user"
+                why = "" if paused else self._why_stopped()
+                changes["reason"] = why or f"{state} by the user"
             self._update(**changes)
             self._write(sync=True)
 
@@ -227,7 +232,8 @@ def run(folder: Path) -> int:
     # The next job's worker inherits this environment.
     for name in jobs.read_job(folder).secrets:
         os.environ.pop(name, None)
-    jobs.dispatch(workspace)
+    if workspace.shared is None:  # the next job of visitors is started by the app, whose environment it needs
+        jobs.dispatch(workspace)
     return 1 if isinstance(outcome, Failed) else 0
 
 

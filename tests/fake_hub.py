@@ -221,6 +221,8 @@ def _committed(hub: FakeHub, repo: Repo, body: bytes) -> dict[str, Any]:
             repo.files[value["path"]] = base64.b64decode(value["content"])
         elif entry["key"] == "lfsFile":
             repo.files[value["path"]] = hub.large[value["oid"]]
+        elif entry["key"] == "deletedFile":
+            del repo.files[value["path"]]
     name = next(name for name, known in hub.repos.items() if known is repo)
     url = f"{hub.endpoint}/{name}/commit/{repo.commit}"
     return {"commitUrl": url, "commitOid": repo.commit, "success": True}

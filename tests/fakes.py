@@ -96,7 +96,7 @@ def kill_workers() -> None:
 
     workspace = Workspace.current()
     if workspace.database.exists():
-        with queue(workspace.database, workspace.root) as line:
+        with queue(workspace) as line:
             left = [entry.pid for entry in line.entries() if entry.pid is not None]
         for pid in left:
             system.kill_group(pid)

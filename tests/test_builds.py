@@ -107,7 +107,7 @@ def test_delete_is_refused_while_a_job_needs_it(workspace: Workspace) -> None:
     (job / jobs.STATUS).write_text(jobs.read_status(workspace.runs / "lamp").model_copy(
         update={"kind": "evaluate", "state": "queued", "pid": None}
     ).model_dump_json())  # fmt: skip
-    with queue(workspace.database, workspace.root) as line:
+    with queue(workspace) as line:
         line.add(job, "tools")
     with pytest.raises(UserError, match="in use by eval-1"):
         builds.delete(only(workspace), workspace)

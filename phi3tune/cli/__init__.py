@@ -39,6 +39,7 @@ COMMANDS = {
     "monitor": ("monitor", "Show how endpoints did, and whether what is asked has drifted."),
     "classify": ("classify", "Choose a label for texts, with a classification run."),
     "models": ("models", "Look at, download and list models of the Hub."),
+    "clean": ("clean", "Show how much room the workspace takes, and delete what is not needed."),
     "doctor": ("doctor", "Print versions, device, memory, disk, and what is missing."),
 }
 INTERRUPTED = 130

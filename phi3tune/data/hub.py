@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3tune import hosted
 from phi3tune.data.files import MAX_FILE_BYTES, suffix_of
 from phi3tune.data.hub_files import Chosen, choose
 from phi3tune.data.shards import merge_in_child
@@ -68,6 +69,10 @@ def fetch(hub_id: str, workspace: Workspace, *, report: Report | None = None) ->
         raise UserError(
             f"{hub_id[:200]!r} is no Hub dataset id; write owner/name, owner/name:config or owner/name@revision"
         )
+    rules = hosted.rules(workspace)
+    if rules is not None and wanted.repo not in rules.datasets:
+        known = ", ".join(rules.datasets) or "none"
+        raise UserError(f"dataset {wanted.repo!r} of the Hub cannot be used here; those that can be: {known}")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the client is imported
     from huggingface_hub import HfApi
 
@@ -136,6 +141,7 @@ def _check_size(wanted: HubId, chosen: Chosen, files: dict[str, RepoFile], works
             f"{wanted.repo} has {size:,} bytes of data; at most {MAX_FILE_BYTES:,} are accepted: name a smaller "
             "configuration or split, or download a part and give its path"
         )
+    hosted.check_storage(workspace, size)
     # Once in the Hub client's cache and once in the workspace.
     for folder in (Path(constants.HF_HUB_CACHE), workspace.root):
         if (free := disk_free(folder)) < size * 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -39,22 +39,31 @@ def tokenise(conversations: Sequence[Conversation], renderer: Renderer, max_leng
 
 
 def check(
-    config: DatasetConfig, workspace: Workspace, renderer: Renderer | None = None, *, languages: bool = True
+    config: DatasetConfig,
+    workspace: Workspace,
+    renderer: Renderer | None = None,
+    *,
+    languages: bool = True,
+    report: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, Any]:
     """The audit that `data check --json` prints; problems of rows are told, not raised.
 
     All rows that can be used are looked at; `parts` counts them after the division (and after `max_rows`). Without a
     renderer `tokens` is None. Languages are those of a sample. Reads the dataset once, and once more
     where rows look alike; what is kept in memory is an index, of at most about 1 kB a row
-    while rows are grouped and divided, and the findings.
+    while rows are grouped and divided, and the findings. `report` is told how many rows have been looked at; what it
+    raises ends the audit.
     Raises `UserError` when there is no such dataset.
     """
     max_length = getattr(config, "max_length", TrainConfig.model_fields["max_length"].default)
     source = Source(config, workspace)
     with _COLLECTOR.seldom():
         audit = Audit(renderer, max_length, languages=languages)
+        rows = 0
         for batch in _batches(source.read()):
             audit.add(batch)
+            rows += len(batch)
+            report(rows)
         log = source.log  # another reading begins another one
         result = audit.finish(lambda: (row for _, row in source.read()), config, set(source.files), log)
     read_as = {"format": source.format, "mapping": source.mapping, "columns": source.columns}

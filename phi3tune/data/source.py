@@ -133,7 +133,8 @@ def resolve(given: str, workspace: Workspace) -> tuple[str, Path]:
         raise UserError(f"no dataset is given; choose {_accepted(workspace)}")
     path = Path(given).expanduser()
     try:
-        exists = path.exists()
+        # A visitor names no files: what is theirs has an id.
+        exists = workspace.shared is None and path.exists()
     except (OSError, ValueError):  # a name that no file system takes
         exists = False
     if exists:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from phi3tune import hosted
 from phi3tune.data.files import SUFFIXES, suffix_of
 from phi3tune.errors import UserError
 from phi3tune.paths import BUNDLED_DATASETS, Workspace, file_hash, inside, new_folder, slug, write_json
@@ -79,7 +80,8 @@ def written_here(path: Path, workspace: Workspace) -> bool:
 
 
 def check_room(size: int, name: str, workspace: Workspace) -> None:
-    """Raise `UserError` when the disk has no room for `size` bytes twice."""
+    """Raise `UserError` when the disk has no room for `size` bytes twice, or a visitor's share none for them."""
+    hosted.check_storage(workspace, size)
     if (free := disk_free(workspace.root)) < size * 2:
         raise UserError(f"storing {name[:80]!r} needs {size * 2:,} bytes of disk, {free:,} are free: make room first")
 
@@ -95,8 +97,10 @@ def store_upload(path: Path, original_name: str, workspace: Workspace) -> str:
     if suffix is None:
         raise UserError(f"{name[:80]!r} cannot be read as a dataset; the types are {', '.join(SUFFIXES)}")
     size = path.stat().st_size
-    if size > MAX_UPLOAD_BYTES:
-        raise UserError(f"{name[:80]!r} has {size:,} bytes; at most {MAX_UPLOAD_BYTES:,} are accepted: split the file")
+    rules = hosted.rules(workspace)
+    most = MAX_UPLOAD_BYTES if rules is None else min(MAX_UPLOAD_BYTES, int(rules.max_upload * hosted.MB))
+    if size > most:
+        raise UserError(f"{name[:80]!r} has {size:,} bytes; at most {most:,} are accepted: split the file")
     check_room(size, name, workspace)
     dataset_id = f"{slug(name.removesuffix(suffix))}-{uuid.uuid4().hex[:8]}"
     with new_folder(workspace.datasets / dataset_id) as folder:

@@ -86,11 +86,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be answered: a rendered prompt, or for engines that render by themselves the chat's messages."""
+    """What is to be answered: a rendered prompt, or for engines that render by themselves the chat's messages.
+
+    owner  whose chat it is: what an engine keeps of it is gone on with for the same owner only
+    """
 
     prompt_ids: Sequence[int]
     sampling: Sampling = Sampling()
     messages: Sequence[Message] | None = None
+    owner: str = ""
 
 
 @dataclass(frozen=True)

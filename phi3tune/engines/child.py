@@ -21,23 +21,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Client, Connection
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from phi3tune.engines import open_engine
-from phi3tune.engines.base import Chunk, Engine, EngineInfo, Request, TokenLogprob, Usage
-from phi3tune.engines.models import ModelRef, verify_folder
+from phi3tune.engines.base import Chunk, Request, TokenLogprob, Usage
+from phi3tune.engines.loaded import SLOTS, Loaded
+from phi3tune.engines.models import ModelRef
 from phi3tune.errors import UserError
 
-if TYPE_CHECKING:
-    from phi3tune.chat import Message
-    from phi3tune.engines.classifier import Classification
-
 KEY = "PHI3TUNE_ENGINE_KEY"
-SLOTS = 8  # answers under way at a time; more wait
 SLICE = 0.2  # seconds of decoding before another process has its turn
 _TOGETHER = 0.02  # seconds of one answer's turn, whose tokens are sent together
-_ADAPTERS = SLOTS  # kept beside the base; the one attached first, and not in use, goes first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _serve(connection: Connection) -> None:
     _, _, ref = connection.recv()
     try:
-        model = _Model(ref)
+        model = Loaded(ref)
     except Exception as error:
         connection.send(_error(0, error))
         return
@@ -103,7 +96,7 @@ class _Job:
 class _Server:
     """Answers what the pool asks; every answer under way goes on by a few tokens in turn."""
 
-    def __init__(self, connection: Connection, model: _Model) -> None:
+    def __init__(self, connection: Connection, model: Loaded) -> None:
         self._connection, self._model = connection, model
         self._said: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
         self._waiting: deque[tuple[Any, ...]] = deque()
@@ -225,65 +218,6 @@ class _Server:
             raise
         except Exception as error:
             self._connection.send(_error(number, error))
-
-
-class _Model:
-    """A build or a base, with the adapters that were asked for."""
-
-    def __init__(self, ref: ModelRef) -> None:
-        base = ref
-        if ref.adapter is not None and ref.task == "chat":
-            base = replace(ref, ref=str(ref.base), label=ref.base.name, adapter=None, run=None)
-        self._engine: Any = open_engine(base)
-        self.base: EngineInfo = self._engine.info
-
-    def info(self, ref: ModelRef) -> EngineInfo:
-        return self._view(ref, set()).info
-
-    def classify(self, ref: ModelRef, inputs: Sequence[str | Sequence[Message]]) -> list[Classification]:
-        if ref.task != "classification":
-            raise UserError(f"{ref.label} answers chats and chooses no labels; name a classification run")
-        found: list[Classification] = self._engine.classify(inputs)
-        return found
-
-    def room(self, ref: ModelRef, request: Request) -> bool:
-        """Whether there is memory for one more answer beside those under way."""
-        kept = getattr(self._engine, "kept", None)
-        wanted = len(request.prompt_ids) + request.sampling.max_new_tokens
-        return kept is None or kept.room(min(wanted, self.base.context_length))
-
-    def steps(
-        self, ref: ModelRef, request: Request, cancelled: Callable[[], bool], in_use: set[Path | None]
-    ) -> Iterator[Chunk | None]:
-        engine: Any = self._view(ref, in_use)
-        found: Iterator[Chunk | None] = getattr(engine, "steps", engine.stream)(request, cancelled)
-        return found
-
-    def _view(self, ref: ModelRef, in_use: set[Path | None]) -> Engine:
-        engine = self._engine
-        if ref.task != "classification" and "adapters" in self.base.can:
-            engine = self._with_adapter(ref, in_use)
-        found: Engine = engine
-        return found
-
-    def _with_adapter(self, ref: ModelRef, in_use: set[Path | None]) -> Any:
-        engine = self._engine
-        if ref.adapter is None:
-            return engine.with_adapter(None, label=ref.label)
-        name = f"{ref.adapter} {_written(ref.adapter)}"
-        if name not in engine.adapters:
-            verify_folder(ref.adapter, ref.label, ours=ref.run is not None)
-            if len(engine.adapters) >= _ADAPTERS:
-                used = {str(path) for path in in_use}
-                spare = [other for other in engine.adapters if other.rpartition(" ")[0] not in used]
-                engine.detach(spare[0])
-            engine.attach(name, ref.adapter)
-        return engine.with_adapter(name, label=ref.label)
-
-
-def _written(adapter: Path) -> int:
-    """When an adapter was written, so that one written anew is loaded anew."""
-    return max((path.stat().st_mtime_ns for path in adapter.glob("*adapter*.*")), default=0)
 
 
 def _error(number: int, error: Exception) -> tuple[Any, ...]:

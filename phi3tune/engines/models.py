@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from phi3tune import hosted
 from phi3tune.config import BuildFormat, read_yaml
 from phi3tune.engines import address, hub_models
 from phi3tune.engines.folders import (
@@ -95,8 +96,10 @@ def hub_model(ref: str, revision: str | None, workspace: Workspace) -> HubModel 
     Raises `UserError` for a revision of something that is not on the Hub.
     """
     resolver, name = _Resolver(workspace), ref.strip()
-    elsewhere = name == NANO_NAME or address.is_address(name) or resolver.names_run(name) or _existing(name)
+    elsewhere = name == NANO_NAME or address.is_address(name) or resolver.names_run(name) or resolver.existing(name)
     found = None if elsewhere else HubModel.parse(name)
+    if found is not None:
+        hosted.check_hub_model(found.repo, workspace)
     if revision is None:
         return found
     if found is None:
@@ -201,15 +204,17 @@ class _Resolver:
         if ref == NANO_NAME:
             return self._folder(NANO, ref=NANO_NAME, label=NANO_NAME)
         if address.is_address(ref):
+            hosted.refuse_visitor(self._workspace, "an endpoint elsewhere")
             endpoint = address.parse(ref)
             return ModelRef(str(endpoint), endpoint.label, "remote", None)
         run, _, part = ref.rstrip("/").partition("/")
         if run not in self._within and self._is_run(run):
             return self._run(run, part)
-        path = _existing(ref)
+        path = self.existing(ref)
         if path is not None:
             return self._folder(path.absolute())
         if (hub := HubModel.parse(ref)) is not None:
+            hosted.check_hub_model(hub.repo, self._workspace)
             return self._folder(hub_models.folder(hub, download=self._download), ref=ref, label=hub.repo)
         runs = ", ".join(folder.name for folder in self._workspace.run_folders()) or "none yet"
         raise UserError(
@@ -235,6 +240,11 @@ class _Resolver:
         raise UserError(
             f"{ref.label} is a LoRA adapter, not whole weights; name a run and merge it, or a whole checkpoint"
         )
+
+    def existing(self, ref: str) -> Path | None:
+        """The folder that `ref` names; for a visitor only one of their own builds, whatever else there is."""
+        own = self._workspace.exports
+        return _existing(ref) if self._workspace.shared is None or _lies_in(ref, own) else None
 
     def names_run(self, ref: str) -> bool:
         return self._is_run(ref.partition("/")[0])
@@ -334,6 +344,14 @@ class _Resolver:
         if not inside(folder, self._workspace.runs):
             raise UserError(f"{folder} is a link that leads out of the workspace; put the files there instead")
         return folder
+
+
+def _lies_in(ref: str, root: Path) -> bool:
+    """Whether a path, links followed, lies in `root`."""
+    try:
+        return inside(Path(ref), root)
+    except (OSError, ValueError):  # a name that no system takes
+        return False
 
 
 def _existing(ref: str) -> Path | None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from phi3tune import system
 from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, Usage, never
-from phi3tune.engines.child import SLOTS
+from phi3tune.engines.loaded import SLOTS
 from phi3tune.engines.models import ModelRef
 from phi3tune.engines.process import Asked, ChildProcess, LoadingCancelledError, version
 from phi3tune.engines.turns import Processor, Turns
+from phi3tune.engines.zero import is_zero_gpu
 from phi3tune.errors import UserError
 
 if TYPE_CHECKING:
@@ -241,6 +242,10 @@ def shared() -> Pool:
     """The pool of this process, for everybody in it who answers: the page, its endpoint, the guards."""
     global _shared
     with _shared_lock:
-        if _shared is None:
+        if _shared is None and is_zero_gpu():
+            from phi3tune.engines.main_process import MainProcess
+
+            _shared = MainProcess()
+        elif _shared is None:
             _shared = Pool()
         return _shared

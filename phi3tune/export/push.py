@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3tune import hosted
 from phi3tune.engines.folders import fails_parity
 from phi3tune.engines.hub_models import HubModel
 from phi3tune.engines.models import ModelRef, verify_folder
 from phi3tune.errors import UserError
 from phi3tune.events import Phase, Progress, Reporter
 from phi3tune.export.public import public_files
-from phi3tune.paths import Workspace
+from phi3tune.paths import MANIFEST, MANIFEST_SCHEMA, Workspace
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,11 +43,13 @@ def push(
 ) -> dict[str, Any] | None:
     """Publish a run's adapter, merged weights or a build as the Hub's model `repo` (owner/name), made where it is not.
 
-    Returns `url`, `commit`, `files` and `bytes`; None when the user stopped it: nothing was published then. The token
+    What an earlier push left there and this one does not have is deleted in the same commit; other files stay. Returns
+    `url`, `commit`, `files`, `deleted` and `bytes`; None when the user stopped it: nothing was published then. The token
     is `token`, else that of the environment (`HF_TOKEN`) or of `hf auth login`. Progress is in bytes. Raises
     `UserError` for a model of somebody else, an altered file, a build that fails parity unless `force`d, and for what
     the Hub refuses.
     """
+    hosted.refuse_visitor(workspace, "publishing on the Hub")
     target = HubModel.parse(repo)
     if target is None or target.revision is not None:
         raise UserError(f"{repo[:200]!r} is no name of a model on the Hub; give owner/name")
@@ -71,7 +76,7 @@ def push(
 def _commit(
     api: HfApi, repo: str, files: dict[str, Path | bytes], reporter: Reporter, *, private: bool
 ) -> dict[str, Any]:
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     api.create_repo(repo, private=private or None, exist_ok=True)
     if private and not api.model_info(repo).private:
@@ -93,10 +98,28 @@ def _commit(
             api.preupload_lfs_files(repo, [operation])
             operations.append(operation)
         bar.stop_if_asked()
+        deleted = sorted(_pushed_before(api, repo) - files.keys())
+        operations += [CommitOperationDelete(name, is_folder=False) for name in deleted]
         found = api.create_commit(repo, operations, commit_message=f"{repo.partition('/')[2]}, made with phi3tune")
     size = total + sum(len(content) for content in files.values() if isinstance(content, bytes))
     url = f"{api.endpoint}/{repo}"
-    return {"repo": repo, "url": url, "commit": found.oid, "files": sorted(files), "bytes": size}
+    return {"repo": repo, "url": url, "commit": found.oid, "files": sorted(files), "deleted": deleted, "bytes": size}
+
+
+def _pushed_before(api: HfApi, repo: str) -> set[str]:
+    """Files of the repository that an earlier push of ours brought there: those that its manifest lists."""
+    there = set(api.list_repo_files(repo))
+    if MANIFEST not in there:
+        return set()
+    with tempfile.TemporaryDirectory(prefix="phi3tune-push-") as folder:
+        text = Path(api.hf_hub_download(repo, MANIFEST, local_dir=folder)).read_text(encoding="utf-8")
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        return set()
+    ours = isinstance(manifest, dict) and manifest.get("schema") == MANIFEST_SCHEMA
+    files = manifest.get("files") if ours else None
+    return there & files.keys() if isinstance(files, dict) else set()
 
 
 class _Bar:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from phi3tune import hosted
 from phi3tune.config.base import Config, setting
 from phi3tune.errors import ConfigError, UserError
 from phi3tune.guardrails.check import Check, OnError, Rule, Side
@@ -163,6 +164,7 @@ def load(path: Path, workspace: Workspace, *, pool: Pool | None = None) -> Guard
 
     Raises `UserError` for a file that cannot be read, `ConfigError` with every mistake in it.
     """
+    hosted.refuse_visitor(workspace, "a file of guards")
     entries = _entries(path)
     problems: list[str] = []
     guards = []

@@ -25,6 +25,7 @@ from phi3tune.jobs.folder import (
     read_status,
     write_status,
 )
+from phi3tune.jobs.interrupted import dismiss, interrupted
 from phi3tune.jobs.views import JobView, active, find, folders, named, projects, runs, view
 
 __all__ = [
@@ -44,10 +45,12 @@ __all__ = [
     "active",
     "cancel",
     "delete",
+    "dismiss",
     "dispatch",
     "find",
     "folders",
     "follow",
+    "interrupted",
     "named",
     "pause",
     "projects",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from phi3tune import system
+from phi3tune import hosted, system
 from phi3tune.about import ABOUT, About
 from phi3tune.admission import HUB_TOKEN, admit
 from phi3tune.config import Config, TrainConfig, parse, to_yaml
@@ -31,8 +31,8 @@ from phi3tune.jobs.folder import (
     write_status,
 )
 from phi3tune.jobs.views import active, view
-from phi3tune.paths import Workspace, claim_folder, discard, inside
-from phi3tune.store import NEEDED_BYTES, queue
+from phi3tune.paths import Workspace, claim_folder, discard, inside, write_text
+from phi3tune.store import NEEDED_BYTES, Queue, queue
 
 
 def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping[str, str] | None = None) -> Path:
@@ -43,6 +43,8 @@ def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping
     Raises `UserError` when the job could not succeed as asked; nothing is left on disk then.
     """
     _need_room(workspace)
+    if secrets:
+        hosted.refuse_visitor(workspace, "a token")
     admitted = admit(config, workspace, token=(secrets or {}).get(HUB_TOKEN))
     config, secrets = admitted.config, secrets or {}
     files = {
@@ -53,15 +55,30 @@ def submit(kind: Kind, config: Config, workspace: Workspace, *, secrets: Mapping
         files["run.yaml"] = to_yaml(config)
         about = parse(About, {"project": config.project, "tags": config.tags, "note": config.note})
         files[ABOUT] = about.model_dump_json(indent=1)
-    folder = claim_folder(admitted.parent, admitted.name, admitted.base_name, files)
-    workers.keep_secrets(folder, secrets)
-    with queue(workspace.database, workspace.root) as line:
+    with queue(workspace) as line:
+        _need_place(line, workspace)
+        folder = claim_folder(admitted.parent, admitted.name, admitted.base_name, files)
+        workers.keep_secrets(folder, secrets)
         line.add(folder, LANES[kind])
     dispatch(workspace)
     return folder
 
 
+def _need_place(line: Queue, workspace: Workspace) -> None:
+    """Raise `UserError` when a visitor has as many jobs as one may have."""
+    rules = hosted.rules(workspace)
+    if rules is None:
+        return
+    own = [entry for entry in line.entries() if inside(entry.folder, workspace.root)]
+    if len(own) >= rules.max_jobs:
+        raise UserError(
+            f"{len(own)} of your jobs run or wait, and {rules.max_jobs} are the limit here: wait for one to end, or "
+            "stop one"
+        )
+
+
 def _need_room(workspace: Workspace) -> None:
+    hosted.check_storage(workspace)
     free = system.disk_free(workspace.root)
     if free < NEEDED_BYTES:
         raise UserError(
@@ -98,19 +115,20 @@ def follow(
         time.sleep(poll_seconds)
 
 
-def stop(folder: Path, workspace: Workspace, *, now: bool = False) -> None:
-    """Ask a job to save and stop; `now` ends it at once, keeping what its last checkpoint holds."""
-    if _left_queue(folder, workspace, "stopped", "stopped before it started"):
+def stop(folder: Path, workspace: Workspace, *, now: bool = False, reason: str = "") -> None:
+    """Ask a job to save and stop; `now` ends it at once, keeping what its last checkpoint holds. `reason` is told where
+    it was not the user."""
+    if _left_queue(folder, workspace, "stopped", reason or "stopped before it started"):
         return
     job = view(folder)
     if not job.active:
         raise UserError(f"{job.id} is not running: it is {job.state}")
-    (folder / STOP).write_text("", encoding="utf-8")
+    write_text(folder / STOP, reason)
     if now:
         pid = read_status(folder).pid
         if pid is not None:
             system.kill_group(pid)
-        _end(folder, "stopped", "stopped at once by the user", wait_seconds=5.0)
+        _end(folder, "stopped", reason or "stopped at once by the user", wait_seconds=5.0)
         dispatch(workspace)
 
 
@@ -124,7 +142,7 @@ def pause(folder: Path, workspace: Workspace) -> None:
         able = "waiting and running runs, evaluations and downloads can be"
         raise UserError(f"{job.id} cannot be paused: it is {job.state}; {able}")
     if not _left_queue(folder, workspace, "paused", "paused before it started"):
-        (folder / STOP).write_text(PAUSE, encoding="utf-8")
+        write_text(folder / STOP, PAUSE)
 
 
 def cancel(folder: Path, workspace: Workspace) -> None:
@@ -135,7 +153,8 @@ def cancel(folder: Path, workspace: Workspace) -> None:
 
 def reorder(folder: Path, workspace: Workspace, position: int) -> None:
     """Put a waiting job at a position, from 1 for the next to run, among those that wait for the same device."""
-    with queue(workspace.database, workspace.root) as line:
+    hosted.refuse_visitor(workspace, "the order of the queue")
+    with queue(workspace) as line:
         waiting = line.waiting(LANES[read_status(folder).kind])
         if folder not in waiting:
             raise UserError(f"{folder.name} does not wait in the queue: it is {view(folder).state}")
@@ -146,7 +165,7 @@ def reorder(folder: Path, workspace: Workspace, position: int) -> None:
 
 def _left_queue(folder: Path, workspace: Workspace, state: Literal["stopped", "paused"], reason: str) -> bool:
     """Whether the job waited in the queue and was taken out of it."""
-    with queue(workspace.database, workspace.root) as line:
+    with queue(workspace) as line:
         if folder not in line.waiting(LANES[read_status(folder).kind]):
             return False
         _end(folder, state, reason)
@@ -168,8 +187,9 @@ def _end(folder: Path, state: Literal["stopped", "paused"], reason: str, wait_se
 
 
 def resume(folder: Path, workspace: Workspace) -> int:
-    """Put a stopped, failed or paused job back in the queue, a paused one at its front: a run goes on from its last
-    good checkpoint, an evaluation after the rows that were answered, a download after the bytes that were fetched.
+    """Put a stopped, failed or paused job back in the queue, a paused one at its front (a visitor's at its end): a run
+    goes on from its last good checkpoint, an evaluation after the rows that were answered, a download after the bytes
+    that were fetched.
 
     Returns the size of its events in bytes: where the new attempt's begin.
     """
@@ -182,6 +202,8 @@ def resume(folder: Path, workspace: Workspace) -> int:
     if not lock.acquire(timeout=5.0):
         raise UserError(f"{job.id} cannot be resumed: its worker is still there")
     try:
+        with queue(workspace) as line:
+            _need_place(line, workspace)
         (folder / STOP).unlink(missing_ok=True)
         events = folder / EVENTS
         offset = events.stat().st_size if events.exists() else 0
@@ -189,10 +211,10 @@ def resume(folder: Path, workspace: Workspace) -> int:
         write_status(
             folder, status.model_copy(update={"state": "queued", "reason": "", "ended": None, "phase": "", "pid": None})
         )
-        with queue(workspace.database, workspace.root) as line:
+        with queue(workspace) as line:
             line.remove(folder)
             line.add(folder, LANES[job.kind])
-            if job.state == "paused":
+            if job.state == "paused" and workspace.shared is None:
                 line.move(folder, 1)
     finally:
         lock.release()

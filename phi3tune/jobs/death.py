@@ -22,19 +22,23 @@ _ERROR = re.compile(
 _CHATTER = re.compile(r"\w*warning\b|warnings\.warn|\bdeprecat|\[?[WI]\d{4} |File \"|[\^~]+$", re.IGNORECASE)
 
 
+# How the reason of a job begins whose worker was there and is not any more.
+KILLED, SILENT = "the worker was killed by", "the worker ended without a word"
+
+
 def buried(folder: Path, status: Status) -> Status:
     """The status of a job whose worker died while it was `running`, or before it said so (`queued`): failed, with the
     cause and where it goes on."""
     code = workers.exit_code(folder)
     last, told = last_words(folder), "; its last words: "
     if code is not None and code < 0:
-        reason = f"the worker was killed by {system.signal_name(-code)}"
+        reason = f"{KILLED} {system.signal_name(-code)}"
         if code == -9:
             reason += " (by hand, or by the system when memory ran out)"
     elif status.state == "queued":
         reason, told = "the worker could not start", ": "
     else:
-        reason = "the worker ended without a word (killed, out of memory, or the machine restarted)"
+        reason = f"{SILENT} (killed, out of memory, or the machine restarted)"
     if last:
         reason += told + last
     if status.kind == "train":

@@ -20,7 +20,7 @@ def dispatch(workspace: Workspace) -> None:
 
     On a full disk nothing starts: what waits goes on waiting until there is room.
     """
-    with suppress(QueueUnavailableError), queue(workspace.database, workspace.root) as line:
+    with suppress(QueueUnavailableError), queue(workspace) as line:
         _adopt(line, workspace)
         busy = set()
         for entry in line.entries():
@@ -35,10 +35,10 @@ def dispatch(workspace: Workspace) -> None:
             elif read_status(entry.folder).state in FINAL:
                 # Whoever ended it died before they could take it out of the queue.
                 line.remove(entry.folder)
-        room = system.disk_free(workspace.root) >= NEEDED_BYTES
+        room = system.disk_free(workspace.queue_root) >= NEEDED_BYTES
         for entry in line.entries():
             if entry.pid is None and entry.lane not in busy and room:
-                line.mark_started(entry.folder, workers.start(entry.folder, workspace))
+                line.mark_started(entry.folder, workers.start(entry.folder, workspace.owner_of(entry.folder)))
                 busy.add(entry.lane)
 
 
@@ -46,7 +46,8 @@ def _adopt(line: Queue, workspace: Workspace) -> None:
     """Put jobs into an empty queue that wait or run on disk: the database may have been deleted."""
     if line.entries():
         return
-    lost = [(folder, read_status(folder)) for folder in folders(workspace)]
+    everybody = [folder for each in workspace.all_of_queue() for folder in folders(each)]
+    lost = [(folder, read_status(folder)) for folder in everybody]
     for folder, status in sorted(lost, key=lambda pair: pair[1].created):
         if status.state not in FINAL:
             line.add(folder, LANES[status.kind])

@@ -131,11 +131,11 @@ def named(name: str, workspace: Workspace) -> Path:
 
 
 def active(workspace: Workspace) -> list[JobView]:
-    """Jobs that run or wait, in the order of the queue."""
-    if not workspace.database.exists():
+    """Jobs of the workspace that run or wait, in the order of the queue; a visitor's place is that among all."""
+    if not workspace.queue_database.exists():
         return []
     try:
-        with queue(workspace.database, workspace.root) as line:
+        with queue(workspace) as line:
             entries = [entry for entry in line.entries() if (entry.folder / STATUS).is_file()]
     except QueueUnavailableError:  # the folders know what runs, though not the order of what waits
         found = sorted(map(view, folders(workspace)), key=lambda job: job.created)
@@ -144,7 +144,9 @@ def active(workspace: Workspace) -> list[JobView]:
     for entry in entries:
         if entry.pid is None:
             waiting[entry.lane] += 1
-        found.append(view(entry.folder, position=waiting[entry.lane] if entry.pid is None else None))
+        if workspace.shared is None or entry.folder.is_relative_to(workspace.root):
+            place = waiting[entry.lane] if entry.pid is None else None
+            found.append(view(entry.folder, position=place))
     return [job for job in found if job.active]
 
 

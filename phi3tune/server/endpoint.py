@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from phi3tune import system
+from phi3tune import hosted, system
 from phi3tune.config import ServeConfig
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
@@ -57,6 +58,7 @@ class Endpoints:
 
         Raises `UserError` when one runs already, the address is taken, or a model does not exist.
         """
+        hosted.refuse_visitor(self._workspace, "an endpoint")
         with self._lock:
             if self._running is not None and self._running.alive():
                 raise UserError(f"an endpoint runs already at {self._running.server.url}; stop it first")
@@ -77,9 +79,9 @@ class Endpoints:
             if models.error is not None:
                 raise models.error
 
-    def snippets(self, url: str, model: str) -> dict[str, str]:
-        """How to ask it, to copy: `curl`, `python` and `javascript`."""
-        return snippets(url, model)
+    def snippets(self, url: str, model: str, asked: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """How to ask it, to copy: `curl`, `python` and `javascript`; `asked` as in `examples.snippets`."""
+        return snippets(url, model, asked=asked)
 
     def stop(self) -> None:
         """Let answers end for a few seconds, and end it; nothing happens when none runs."""

@@ -104,7 +104,7 @@ def plan(config: TrainConfig, workspace: Workspace) -> Plan:
     machine = this_machine(workspace)
     number = number_bytes(config, machine, base.weights_bytes)
     fitting = _Fitting(config, Shape.of(model), rows.examples, machine, number, max_length)
-    steps = _steps(config, len(rows.examples))
+    steps = steps_of(config, len(rows.examples))
     epochs = config.epochs if config.max_steps is None else steps * config.batch_size / len(rows.examples)
     speed = expected_speed(config, fitting.shape, fitting.usual, fitting.checkpointing, number, machine, workspace)
     seconds = _seconds(config, fitting, speed, rows.tokens * epochs, held_out.tokens, steps, base.weights_bytes)
@@ -304,7 +304,7 @@ def _scored(example: Example, length: int) -> int:
     return example.trained if len(example.labels) <= length else length - example.labels[:length].count(NO_LOSS)
 
 
-def _steps(config: TrainConfig, rows: int) -> int:
+def steps_of(config: TrainConfig, rows: int) -> int:
     """Optimizer steps, as transformers' Trainer counts them."""
     if config.max_steps is not None:
         return config.max_steps

@@ -13,6 +13,7 @@ from phi3tune.config import TrainConfig, names_from_text
 from phi3tune.paths import Workspace
 from phi3tune.ui import forms
 from phi3tune.ui.wire import ACTION, POLL, toasts
+from phi3tune.ui.words import t
 
 FIELDS = ("project", "tags", "note")
 
@@ -31,16 +32,16 @@ class AboutCard:
 
 
 def build() -> AboutCard:
-    with gr.Accordion("Title, tags and note", open=False, elem_id="about") as panel:
+    with gr.Accordion(t("Title, tags and note"), open=False, elem_id="about") as panel:
         with gr.Row():
             title = gr.Textbox(
-                label="Title",
-                info="Shown in lists. The run keeps its own name, by which commands and models refer to it.",
+                label=t("Title"),
+                info=t("Shown in lists. The run keeps its own name, by which commands and models refer to it."),
                 elem_id="about-title",
                 min_width=190,
             )
             fields = {name: forms.widget(TrainConfig, name, elem_id=f"about-{name}", min_width=190) for name in FIELDS}
-        save = gr.Button("Save", size="sm", elem_id="about-save")
+        save = gr.Button(t("Save"), size="sm", elem_id="about-save")
     return AboutCard(panel, title, fields, save)
 
 
@@ -53,7 +54,7 @@ def connect(card: AboutCard, run: gr.Dropdown, refresh: Callable[[Any], None], w
         about.edit_about(
             workspace.run(name), title=title, project=project.strip() or None, tags=names_from_text(tags), note=note
         )
-        gr.Info(f"What you wrote on {name} was saved.")
+        gr.Info(t("What you wrote on {name} was saved.", name=name))
 
     card.panel.expand(toasts(show), run, card.parts, **POLL)
     refresh(card.save.click(toasts(save), [run, *card.parts], None, **ACTION).then)

@@ -6,35 +6,37 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from phi3tune.events import Metrics
+from phi3tune.ui.words import N, t
 
 if TYPE_CHECKING:
     import pandas as pd
 
 P = TypeVar("P")
 MAX_POINTS = 300
+TRAINING, VALIDATION, MACRO_F1 = N("training"), N("validation"), N("macro F1")
 COLUMNS = ("step", "value", "series")
 # Chart -> (metric, name of its series).
 CHARTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "loss": (("loss", "training"), ("eval_loss", "validation")),
+    "loss": (("loss", TRAINING), ("eval_loss", VALIDATION)),
     # Of tokens, or of labels where the model classifies.
     "token_accuracy": (
-        ("token_accuracy", "training"),
-        ("eval_token_accuracy", "validation"),
-        ("eval_accuracy", "validation"),
-        ("eval_macro_f1", "macro F1"),
+        ("token_accuracy", TRAINING),
+        ("eval_token_accuracy", VALIDATION),
+        ("eval_accuracy", VALIDATION),
+        ("eval_macro_f1", MACRO_F1),
     ),
-    "learning_rate": (("learning_rate", "training"),),
-    "grad_norm": (("grad_norm", "training"),),
-    "entropy": (("entropy", "training"),),
-    "tokens_per_second": (("tokens_per_second", "training"),),
+    "learning_rate": (("learning_rate", TRAINING),),
+    "grad_norm": (("grad_norm", TRAINING),),
+    "entropy": (("entropy", TRAINING),),
+    "tokens_per_second": (("tokens_per_second", TRAINING),),
 }
 # Curves that runs are compared by.
 COMPARED = {
-    "Training loss": "loss",
-    "Validation loss": "eval_loss",
-    "Training accuracy": "token_accuracy",
-    "Validation accuracy": "eval_token_accuracy",
-    "Macro F1": "eval_macro_f1",
+    N("Training loss"): "loss",
+    N("Validation loss"): "eval_loss",
+    N("Training accuracy"): "token_accuracy",
+    N("Validation accuracy"): "eval_token_accuracy",
+    N("Macro F1"): "eval_macro_f1",
 }
 
 
@@ -68,9 +70,9 @@ def frame(metrics: Sequence[Metrics], chart: str, smoothing: float) -> pd.DataFr
     rows = []
     for metric, series in CHARTS[chart]:
         curve = points(metrics, metric)
-        if series == "training" and chart != "learning_rate":
+        if series == TRAINING and chart != "learning_rate":
             curve = smooth(curve, smoothing)
-        rows += [(step, value, series) for step, value in thin(curve)]
+        rows += [(step, value, t(series)) for step, value in thin(curve)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from phi3tune.ui.wire import ACTION, toasts
+from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
 
 
 @dataclass
@@ -25,5 +25,17 @@ class Download:
 
     def connect(self, make: Callable[..., str], inputs: Any) -> None:
         """`make(*inputs)` writes a file outside the workspace and returns its path."""
-        press = f"() => document.getElementById('{self.file.elem_id}').click()"
-        self.button.click(toasts(make), inputs, self.file, **ACTION).success(None, js=press)
+        self.button.click(toasts(make), inputs, self.file, **ACTION).success(None, js=self._press)
+
+    def connect_steps(self, make: Callable[..., Iterator[Updates]], inputs: Any, outputs: Sequence[Any]) -> Any:
+        """The same for a file that takes long: `make(*inputs)` yields updates of `outputs`, and `self.file` at last.
+
+        Returns the event, for a button that cancels it.
+        """
+        event = self.button.click(stepwise(make), inputs, [self.file, *outputs], **ACTION)
+        event.success(None, js=self._press)
+        return event
+
+    @property
+    def _press(self) -> str:
+        return f"() => document.getElementById('{self.file.elem_id}').click()"

@@ -1,17 +1,34 @@
-"""Widgets made from the fields of `phi3tune.config`: label, sentence, unit, range and default."""
+"""Widgets made from the fields of `phi3tune.config`: label, sentence, unit, range and default.
+
+Their texts are made, not written, so the catalogue of translations gets them from `texts`.
+"""
 
 from __future__ import annotations
 
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import gradio as gr
 from pydantic.fields import FieldInfo
 
-from phi3tune.config import Config, flag, limits, parse
+from phi3tune.config import (
+    Config,
+    DownloadConfig,
+    EvalConfig,
+    ExportConfig,
+    PromptsConfig,
+    SamplingConfig,
+    ServeConfig,
+    TrainConfig,
+    flag,
+    limits,
+    parse,
+    sections,
+)
 from phi3tune.errors import ConfigError
+from phi3tune.ui.words import t, told
 
 C = TypeVar("C", bound=Config)
 ACRONYMS = {
@@ -20,14 +37,38 @@ ACRONYMS = {
     "neftune_alpha": "NEFTune alpha", "max_grad_norm": "Max gradient norm", "dft": "DFT", "micro_batch": "Micro batch",
     "adam_beta1": "Adam beta 1", "adam_beta2": "Adam beta 2", "max_unlearnable_share": "Rows without answer",
 }  # fmt: skip
-
+# The configs whose settings the page shows.
+SHOWN: tuple[type[Config], ...] = (
+    TrainConfig, EvalConfig, ExportConfig, SamplingConfig, ServeConfig, DownloadConfig, PromptsConfig,
+)  # fmt: skip
+OPTIONAL = "may stay empty"
+# Choices that are words; all others are names, the same in every language.
+SPOKEN = {
+    "auto", "on", "off", "none", "default", "fast", "balanced", "thorough", "chat", "classification", "refuse", "drop",
+    "as_stored", "full", "last_layers", "cross_entropy", "text", "messages", "question_answer", "prompt_completion",
+    "merged", "train", "validation", "test",
+}  # fmt: skip
 
 # What a setting is shown as.
 Widget: TypeAlias = gr.Radio | gr.Dropdown | gr.Checkbox | gr.CheckboxGroup | gr.Number | gr.Textbox
 
 
+def texts() -> Iterator[str]:
+    """Every text that is made here of the settings, in English: labels, sentences, choices, titles of groups."""
+    yield OPTIONAL
+    for config in SHOWN:
+        yield from sections(config)
+        for name in config.model_fields:
+            yield from (_label(name), _sentence(config, name))
+    yield from sorted(SPOKEN)
+
+
 def label(field: str) -> str:
-    """`lora_rank` -> `LoRA rank`."""
+    """`lora_rank` -> `LoRA rank`, in the reader's language."""
+    return t(_label(field))
+
+
+def _label(field: str) -> str:
     if field in ACRONYMS:
         return ACRONYMS[field]
     first, *rest = field.split("_")
@@ -56,7 +97,11 @@ def _kind(info: FieldInfo) -> tuple[Any, bool]:
 
 
 def sentence(config: type[Config], field: str) -> str:
-    """What the form says under a setting: its sentence, then unit and range for a number."""
+    """What the form says under a setting, in the reader's language: its sentence, then unit and range for a number."""
+    return t(_sentence(config, field))
+
+
+def _sentence(config: type[Config], field: str) -> str:
     info = config.model_fields[field]
     kind, _ = _kind(info)
     text = info.description or ""
@@ -78,12 +123,12 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
     }
     default = info.get_default(call_default_factory=True)
     if get_origin(kind) is Literal:
-        choices = list(get_args(kind))
+        choices = _named(get_args(kind))
         if len(choices) <= 3:
             return gr.Radio(choices, value=default, **common)
         return gr.Dropdown(choices, value=default, **common)
-    if choices := _choices_of_list(kind):
-        return gr.CheckboxGroup(choices, value=default, **common)
+    if names := _choices_of_list(kind):
+        return gr.CheckboxGroup(_named(names), value=default, **common)
     if kind is bool:
         return gr.Checkbox(value=default, **common)
     if kind in (int, float) and not optional:
@@ -92,10 +137,15 @@ def widget(config: type[Config], field: str, **options: Any) -> Widget:
         return gr.Number(value=default, precision=0 if kind is int else None, step=step, **common)
     # An empty number box shows 0 in Gradio, so that what may be left out is typed as text.
     lines = 4 if _extra(info)["unit"] == "text" else 1
-    hint = "may stay empty" if optional or kind is not str else None
+    hint = t(OPTIONAL) if optional or kind is not str else None
     return gr.Textbox(
         value=as_shown(config, field, default), placeholder=hint, lines=min(lines, 2), max_lines=lines, **common
     )
+
+
+def _named(values: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Choices under names in the reader's language."""
+    return [(t(value) if value in SPOKEN else str(value), value) for value in values]
 
 
 def _choices_of_list(kind: Any) -> list[str]:
@@ -132,12 +182,12 @@ def read(config: type[C], names: Sequence[str], values: Sequence[Any], **more: A
 
 
 def _labelled(problem: str, config: type[Config]) -> str:
-    """A problem with the labels of the form in place of flags."""
+    """A problem in the reader's language, with the labels of the form in place of flags."""
     first = next((name for name in config.model_fields if problem.startswith(flag(name) + " ")), None)
     if first is not None:
         problem = f"{label(first)}:{problem.removeprefix(flag(first))}"
     names = {flag(name): label(name) for name in config.model_fields}
-    return re.sub(r"--[a-z0-9-]+", lambda found: names.get(found[0], found[0]), problem)
+    return told(re.sub(r"--[a-z0-9-]+", lambda found: names.get(found[0], found[0]), problem))
 
 
 def changed(config: type[Config], names: Sequence[str], values: Sequence[Any]) -> int:

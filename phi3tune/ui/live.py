@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,6 +84,11 @@ class Cursor:
     charted: float = 0.0
     known_runs: frozenset[str] = frozenset()
     known_reports: frozenset[str] = frozenset()
+    # Jobs that ran or waited at the last look, by key, and the one that the header named; the one that ended last.
+    followed: frozenset[str] = frozenset()
+    named: str = ""
+    ended: JobView | None = None
+    usage_due: float = 0.0
     sent: dict[str | None, object] = field(default_factory=dict)
 
     def fresh(self, name: str | None, value: object) -> bool:
@@ -91,6 +97,17 @@ class Cursor:
             return False
         self.sent[name] = value
         return True
+
+    def follow(self, active: Sequence[JobView], workspace: Workspace) -> list[JobView]:
+        """The jobs that ran or waited when this browser was last told, and have ended since."""
+        now = {key(job, workspace): job for job in active}
+        gone = [workspace.root / name for name in sorted(self.followed - set(now))]
+        self.followed = frozenset(now)
+        running = (name for name, job in now.items() if job.state == "running")
+        self.named = next(running, next(iter(now), ""))
+        ended = [jobs.view(folder) for folder in gone if (folder / jobs.STATUS).is_file()]
+        self.ended = ended[-1] if ended else self.ended
+        return ended
 
     def chart_due(self, run: str, version: int, smoothing: float, *, ended: bool) -> bool:
         """Whether the charts must be drawn again: another run, another smoothing, or new events.
@@ -125,6 +142,12 @@ def _of_kind(kind: str, workspace: Workspace) -> list[JobView]:
     parents = {"evaluate": ("eval", "evals"), "export": ("exports",)}[kind]
     found = [jobs.view(folder) for folder in jobs.folders(workspace) if folder.parent.name in parents]
     return sorted((job for job in found if job.kind == kind), key=lambda job: (-job.created, job.id))
+
+
+def written(workspace: Workspace) -> tuple[float, ...]:
+    """When votes, keys and datasets were last written, in seconds since 1970: a look that costs nothing."""
+    places = (workspace.database, workspace.datasets)
+    return tuple(place.stat().st_mtime if place.exists() else 0.0 for place in places)
 
 
 def key(job: JobView, workspace: Workspace) -> str:

@@ -7,27 +7,36 @@ from typing import Any
 
 import gradio as gr
 
-from phi3tune import iterate, jobs
-from phi3tune.config import TrainConfig
-from phi3tune.engines import models
+from phi3tune import hosted, jobs
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
-from phi3tune.ui import deploy, evaluate, header, live, playground, runs, train, train_data
-from phi3tune.ui.dialogue import SIDES
+from phi3tune.ui import (
+    banner,
+    data_actions,
+    data_tab,
+    deploy,
+    evaluate,
+    handover,
+    header,
+    live,
+    path_card,
+    playground,
+    render_jobs,
+    runs,
+    storage_card,
+    train,
+)
 from phi3tune.ui.endpoint_card import Endpoints
 from phi3tune.ui.live import BUSY_TICK, IDLE_TICK, Cursor, Logs
 from phi3tune.ui.wire import (
-    ACTION,
     POLL,
     Updates,
-    base_of,
     checkpoint_choices,
     dataset_choices,
     model_choices,
     stored_choices,
-    toasts,
 )
-from phi3tune.ui.words import building, localise
+from phi3tune.ui.words import building, localise, t
 
 TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
@@ -52,18 +61,29 @@ class Page:
     def __init__(self, workspace: Workspace, endpoints: Endpoints) -> None:
         self.workspace = workspace
         self.logs = Logs()
+        rules = hosted.rules(workspace)
+        self.banner = banner.build(rules)
         self.header = header.build()
-        with gr.Tabs(selected="train", elem_id="tabs") as self.tabs:
-            with gr.Tab("Train", id="train"):
-                self.train = train.build()
-            with gr.Tab("Evaluate", id="evaluate"):
-                self.evaluate = evaluate.build()
-            with gr.Tab("Playground", id="playground"):
-                self.playground = playground.build()
-            with gr.Tab("Deploy", id="deploy"):
-                self.deploy = deploy.build(endpoints)
-            with gr.Tab("Runs", id="runs"):
-                self.runs = runs.build()
+        self.storage = storage_card.build()
+        self.interrupted = gr.HTML(elem_id="interrupted", js_on_load=header.PRESSED)
+        self.path = path_card.build()
+        with gr.Tabs(selected="data", elem_id="tabs", overflow_behavior="wrap") as self.tabs:
+            with gr.Tab(t("Data"), id="data"):
+                self.data = data_tab.build(rules)
+            with gr.Tab(t("Train"), id="train"):
+                self.train = train.build(rules)
+            with gr.Tab(t("Evaluate"), id="evaluate"):
+                self.evaluate = evaluate.build(rules)
+            with gr.Tab(t("Playground"), id="playground"):
+                self.playground = playground.build(rules)
+            with gr.Tab(t("Deploy"), id="deploy"):
+                self.deploy = deploy.build(endpoints, rules)
+            with gr.Tab(t("Runs"), id="runs"):
+                self.runs = runs.build(rules)
+        # Read out by screen readers; the page's own script makes a notice of the browser from it.
+        self.announcer = gr.HTML(
+            '<div aria-live="polite" role="status"></div>', elem_id="announcer", elem_classes="pt-hidden"
+        )
         self.timer = gr.Timer(BUSY_TICK)
         self.cursor = gr.State(Cursor())
 
@@ -78,26 +98,60 @@ class Page:
         """What a browser has chosen in the tabs that show it: the last inputs of `tick`."""
         return [*self.evaluate.looks, *self.runs.looks, *self.deploy.looks]
 
+    @property
+    def told(self) -> list[Any]:
+        """Everything that `tick` may change."""
+        own: list[Any] = [self.interrupted, self.path, self.announcer, self.timer]
+        own += [self.banner.line] if self.banner is not None else []
+        own += [*self.header.parts, *self.train.live.parts, *self.evaluate.parts, *self.runs.parts]
+        own += [*self.deploy.parts, *self.playground.parts, *self.model_pickers]
+        return list(dict.fromkeys(own))
+
     def tick(self, cursor: Cursor, run: object, smoothing: object, *looks: Any) -> Updates:
         """Everything that changed since this browser was last told."""
         jobs.dispatch(self.workspace)
-        active, trained = jobs.active(self.workspace), jobs.runs(self.workspace)
+        active = jobs.active(self.workspace)
+        waiting = {job.folder: job for job in active}  # these know their place in the queue
+        trained = [waiting.get(job.folder, job) for job in jobs.runs(self.workspace)]
         shown = _shown_run(cursor, run, trained)
         of_reports, of_builds = len(self.evaluate.looks), len(self.deploy.looks)
         factor = float(smoothing) if isinstance(smoothing, int | float) else 0.0
         updates: Updates = {self.timer: gr.skip()}
+        updates |= self._ended(cursor, active)
         updates |= self.header.update(cursor, active)
         updates |= self.train.live.update(cursor, self.logs, trained, shown, factor, self.workspace)
         updates |= self.evaluate.update(cursor, self.workspace, *looks[:of_reports])
         updates |= self.runs.update(cursor, trained, active, self.workspace, *looks[of_reports:-of_builds])
         updates |= self.deploy.update(cursor, active, self.workspace, *looks[-of_builds:])
         updates |= self.playground.update(cursor, self.workspace)
-        if cursor.fresh("inventory", tuple((job.id, job.state) for job in [*trained, *active])):
-            updates |= self._choices()
+        if self.banner is not None:
+            updates |= self.banner.update(cursor, self.workspace)
+        inventory = tuple((job.id, job.state) for job in [*trained, *active])
+        if cursor.fresh("inventory", (inventory, live.written(self.workspace))):
+            updates |= self._choices() | self._above(cursor, trained)
+            # The first look at the votes makes their table.
+            cursor.sent["inventory"] = (inventory, live.written(self.workspace))
         interval = BUSY_TICK if active or self.deploy.busy else IDLE_TICK
         if cursor.fresh("interval", interval):
             updates[self.timer] = gr.Timer(interval)
         return updates
+
+    def _ended(self, cursor: Cursor, active: list[JobView]) -> Updates:
+        """Tell of the jobs that this browser saw running and that have ended."""
+        ended = cursor.follow(active, self.workspace)
+        if not ended:
+            return {}
+        said = "".join(render_jobs.announced(job, live.key(job, self.workspace)) for job in ended)
+        return {self.announcer: f'<div aria-live="polite" role="status">{said}</div>'}
+
+    def _above(self, cursor: Cursor, trained: list[JobView]) -> Updates:
+        """What stands above the tabs and changes only when a job begins or ends, or something is written down."""
+        dead = [(live.key(job, self.workspace), job) for job in jobs.interrupted(self.workspace)]
+        new = {
+            self.interrupted: render_jobs.interrupted(dead),
+            self.path: path_card.path(path_card.progress(trained, self.workspace)),
+        }
+        return {part: text for part, text in new.items() if cursor.fresh(part.elem_id, text)}
 
     def _choices(self) -> Updates:
         """What there is to choose from; what is chosen stays."""
@@ -111,67 +165,31 @@ class Page:
     @property
     def file_pickers(self) -> list[gr.Dropdown]:
         """Every picker of an uploaded file."""
-        return [*self.train.data.part_files.values(), self.evaluate.safety]
+        return [*self.data.part_files.values(), self.evaluate.safety]
 
     def open(self, cursor: Cursor) -> Updates:
         """A page that was just loaded: first choices of its pickers, and all that a tick would tell."""
         updates = self.tick(cursor, None, None, *[None] * len(self.looks))
         datasets = dataset_choices(self.workspace)
         first = next((value for _, value in datasets if value == FIRST_DATASET), None)
-        for picker in (self.train.data.dataset, self.evaluate.dataset):
+        for picker in (self.data.dataset, self.evaluate.dataset):
             updates[picker] = gr.update(choices=datasets, value=first)
-        files = [("none", train_data.NO_FILE), *stored_choices(self.workspace)]
+        files = [(t("none"), data_tab.NO_FILE), *stored_choices(self.workspace)]
         updates |= {picker: gr.update(choices=files) for picker in self.file_pickers}
         known = [ref for _, ref in model_choices(self.workspace)]
         tuned = [job.id for job in jobs.runs(self.workspace) if job.id in known]
         if last := (tuned or known[:1]):
-            choices = self._choices()
-            updates |= {picker: {**choices[picker], **value} for picker, value in self._in_hand(last[-1]).items()}
+            choices, held = self._choices(), handover.in_hand(self, last[-1])
+            updates |= {picker: {**choices[picker], **value} for picker, value in held.items()}
         return updates
-
-    def _in_hand(self, ref: str) -> Updates:
-        """Every picker set to one model, next to the base it is compared with."""
-        model = models.resolve(ref, self.workspace)
-        base = base_of(model, self.workspace)
-        left, right, _ = SIDES
-        return {
-            self.header.model: gr.update(value=ref),
-            self.train.settings.model: gr.update(value=base),
-            self.evaluate.models: gr.update(value=list(dict.fromkeys([base, ref]))),
-            **self.deploy.in_hand(model),
-            self.playground.models[left]: gr.update(value=base),
-            self.playground.models[right]: gr.update(value=ref),
-        }
 
     def connect(self, demo: gr.Blocks) -> None:
         """Attach every handler."""
         workspace, card = self.workspace, self.train.live
-        looks = [self.cursor, card.run, card.smoothing, *self.looks]
-        told = [
-            *self.header.parts,
-            *card.parts,
-            *self.evaluate.parts,
-            *self.runs.parts,
-            *self.deploy.parts,
-            *self.playground.parts,
-            *self.model_pickers,
-            self.timer,
-        ]
-        told = list(dict.fromkeys(told))
+        looks, told = [self.cursor, card.run, card.smoothing, *self.looks], self.told
 
         def refresh(trigger: Callable[..., Any]) -> None:
             trigger(self.tick, looks, told, **POLL)
-
-        def in_hand(ref: object) -> Updates:
-            return {**self._in_hand(str(ref or "")), self.header.model: gr.skip()}
-
-        def compare(run: str) -> Updates:
-            config = jobs.read_config(workspace.run(run))
-            dataset = config.dataset if isinstance(config, TrainConfig) else None
-            return {**self._in_hand(run), self.evaluate.dataset: dataset, self.tabs: gr.Tabs(selected="evaluate")}
-
-        def chat(run: str) -> Updates:
-            return {**self._in_hand(workspace.run(run).name), self.tabs: gr.Tabs(selected="playground")}
 
         def opened(run: str) -> Updates:
             return {card.run: run, self.tabs: gr.Tabs(selected="train")}
@@ -179,64 +197,18 @@ class Page:
         def swept(sweep: str) -> Updates:
             return {self.runs.sweep: gr.update(choices=[sweep], value=sweep), self.tabs: gr.Tabs(selected="runs")}
 
-        def form_of(config: TrainConfig, done: str) -> Updates:
-            gr.Info(done)
-            known = {value for _, value in dataset_choices(workspace)}
-            dataset = {self.train.data.dataset: config.dataset} if config.dataset in known else {}
-            return {**self.train.settings.filled(config), **dataset}
-
-        def further(run: str) -> Updates:
-            config = iterate.continued(workspace.run(run).name, workspace)
-            return form_of(config, f"The settings above train {run} further; change them, then press Start training.")
-
-        def clone(run: str) -> Updates:
-            config = iterate.cloned(workspace.run(run).name, workspace)
-            return form_of(config, f"The settings above are those of {run}; change them, then press Start training.")
-
-        def open_job() -> Updates:
-            return self._job_place()
-
-        def play(report: str, place: object) -> Updates:
-            refs, prompt = evaluate.prompt_of(str(report), place if isinstance(place, int) else -1, workspace)
-            pickers = dict(zip(self.playground.models.values(), [refs[0], refs[-1]], strict=False)) if refs else {}
-            return {**self.playground.begin(prompt), **pickers, self.tabs: gr.Tabs(selected="playground")}
-
-        pickers = [self.train.data.dataset, self.evaluate.dataset, *self.file_pickers]
-        loaded = demo.load(self.open, self.cursor, [*told, *pickers], **POLL)
+        datasets = [self.data.dataset, self.evaluate.dataset]
+        loaded = demo.load(self.open, self.cursor, [*told, *datasets, *self.file_pickers], **POLL)
         refresh(self.timer.tick)
-        train.connect(self.train, swept, [self.runs.sweep, self.tabs], refresh, workspace)
+        settings = self.train.settings
+        data_actions.connect(self.data, self.train.data, settings.model, settings.widgets["max_length"], workspace)
+        train.connect(self.train, self.data, swept, [self.runs.sweep, self.tabs], refresh, workspace)
         evaluate.connect(self.evaluate, refresh, workspace)
-        playground.connect(
-            self.playground, [self.train.data.dataset, self.evaluate.dataset], refresh, loaded.then, workspace
-        )
+        playground.connect(self.playground, datasets, refresh, loaded.then, workspace, self.deploy.endpoints)
         deploy.connect(self.deploy, refresh, workspace)
         runs.connect(self.runs, opened, [card.run, self.tabs], refresh, workspace)
-        form = [self.train.data.dataset, *self.train.settings.values]
-        card.further.click(toasts(further), card.run, form, **ACTION)
-        card.clone.click(toasts(clone), card.run, form, **ACTION)
-        self.header.model.input(toasts(in_hand), self.header.model, self.model_pickers, **ACTION)
-        card.compare.click(toasts(compare), card.run, [*self.model_pickers, self.evaluate.dataset, self.tabs], **ACTION)
-        card.chat.click(toasts(chat), card.run, [*self.model_pickers, self.tabs], **ACTION)
-        opened = self.header.chip.click(toasts(open_job), None, [self.tabs, card.run, self.evaluate.report], **ACTION)
-        refresh(opened.then)
-        begun = [*self.playground.models.values(), *self.playground.begun, self.tabs]
-        self.evaluate.play.click(toasts(play), [self.evaluate.report, self.evaluate.opened], begun, **ACTION)
-
-    def _job_place(self) -> Updates:
-        """The tab, and the choice in it, where the running job is shown."""
-        active = jobs.active(self.workspace)
-        job = next((job for job in active if job.state == "running"), next(iter(active), None))
-        if job is None:
-            return {self.tabs: gr.skip()}
-        if job.kind == "evaluate":
-            report = live.key(job, self.workspace)
-            return {self.tabs: gr.Tabs(selected="evaluate"), self.evaluate.report: report}
-        if job.kind == "prompts":
-            return {self.tabs: gr.Tabs(selected="playground")}
-        if job.kind == "export":
-            return {self.tabs: gr.Tabs(selected="deploy")}
-        run = job.id if job.kind == "train" else getattr(jobs.read_config(job.folder), "model", "").partition("/")[0]
-        return {self.tabs: gr.Tabs(selected="train"), self.train.live.run: run}
+        storage_card.connect(self.storage, self.header.storage, refresh, workspace)
+        handover.connect(self, refresh)
 
 
 def _shown_run(cursor: Cursor, chosen: object, runs: list[JobView]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from phi3tune.config import SamplingConfig
 from phi3tune.errors import UserError
+from phi3tune.ui.words import t
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
@@ -25,7 +26,7 @@ YIELD_SECONDS = 0.08
 
 @dataclass
 class Turn:
-    """One message. Of an answer also: who gave it to what, how it ended and what it cost."""
+    """One message. Of an answer also: who gave it to what, how it ended, what it cost, and what was voted on it."""
 
     role: Literal["user", "assistant"]
     text: str
@@ -37,6 +38,7 @@ class Turn:
     asked: SamplingConfig | None = None
     token_ids: list[int] = field(default_factory=list)
     hits: tuple[Hit, ...] = ()
+    vote: str = ""
 
 
 @dataclass
@@ -44,7 +46,8 @@ class Pane:
     """One conversation.
 
     `asked` counts its answers: to an answer that is still coming in, another number means that it was superseded.
-    `taken` is the answer that somebody is filling. `waiting_for` says what happens before the first word.
+    `taken` is the answer that somebody is filling. `waiting_for` says what happens before the first word, and `loaded`
+    which share of the model is in memory where it is being loaded.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -52,6 +55,7 @@ class Pane:
     asked: int = 0
     taken: int = 0
     waiting_for: str = ""
+    loaded: float | None = None
 
     def ask(self, text: str, model: str = "", config: SamplingConfig | None = None) -> None:
         """Add what the user said and the place of the answer."""
@@ -73,7 +77,11 @@ class Pane:
     def _begin(self) -> None:
         self.busy = True
         self.asked += 1
-        self.waiting_for = ""
+        self.wait("")
+
+    def wait(self, what: str, loaded: float | None = None) -> None:
+        """Note what happens before the first word."""
+        self.waiting_for, self.loaded = what, loaded
 
     def take(self) -> bool:
         """True for the one who is to fill the open answer."""
@@ -137,7 +145,7 @@ def answer(pane: Pane, stream: Stream) -> Iterator[None]:
                 continue
             turn.text += chunk.text
             turn.token_ids += chunk.token_ids
-            pane.waiting_for = ""
+            pane.wait("")
             if chunk.finish_reason is not None:
                 turn.finish, turn.usage = chunk.finish_reason, chunk.usage
             if time.monotonic() - shown >= YIELD_SECONDS:
@@ -148,7 +156,7 @@ def answer(pane: Pane, stream: Stream) -> Iterator[None]:
     except Exception:
         # The other panes and the buttons must go on; the traceback still tells of the bug.
         _log.exception("the answer of %s ended with a fault", turn.model)
-        turn.error = "An internal fault ended this answer; its traceback is in the terminal."
+        turn.error = t("An internal fault ended this answer; its traceback is in the terminal.")
     finally:
         abandoned = True
         turn.finish = turn.finish or ("error" if turn.error else "cancelled")

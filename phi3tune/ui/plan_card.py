@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from phi3tune import jobs
 from phi3tune.config import TrainConfig, arguments, to_yaml
+from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui import render_plan
 from phi3tune.ui.download import Download
-from phi3tune.ui.render import empty, section
-from phi3tune.ui.wire import ACTION, toasts
+from phi3tune.ui.render import duration, empty, notice, section
+from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
+from phi3tune.ui.words import N, t
+from phi3tune.ui.work import Report, Work
 
-NO_PLAN = "Check the plan to see how long the run takes and whether it fits, before it starts."
+if TYPE_CHECKING:
+    from phi3tune.training.plan import Plan
+
+NO_PLAN = N("Check the plan to see how long the run takes and whether it fits, before it starts.")
 
 Read = Callable[..., TrainConfig]
 
@@ -27,6 +33,7 @@ Read = Callable[..., TrainConfig]
 @dataclass
 class PlanCard:
     check: gr.Button
+    stop: gr.Button
     start: gr.Button
     plan: gr.HTML
     same: gr.Accordion
@@ -36,17 +43,18 @@ class PlanCard:
 
 def build() -> PlanCard:
     with gr.Row(elem_classes="pt-bar-row"):
-        gr.HTML(section("3", "Plan"))
+        gr.HTML(section("3", t("Plan"), t("what the run takes: time, memory, disk")))
         with gr.Row(elem_classes="pt-buttons"):
-            check = gr.Button("Check the plan", elem_id="check-plan", size="sm")
-            save = Download.build("Save settings", "save-settings")
-    plan = gr.HTML(empty(NO_PLAN), elem_id="plan")
-    with gr.Accordion("The same on the command line", open=False, visible=False, elem_id="same") as same:
+            check = gr.Button(t("Check the plan"), elem_id="check-plan", size="sm")
+            stop = gr.Button(t("Stop"), variant="stop", elem_id="stop-plan", size="sm", visible=False)
+            save = Download.build(t("Save settings"), "save-settings")
+    plan = gr.HTML(empty(t(NO_PLAN)), elem_id="plan")
+    with gr.Accordion(t("The same on the command line"), open=False, visible=False, elem_id="same") as same:
         command = gr.Code(
             "", language="shell", interactive=False, show_label=False, elem_id="command", buttons=["copy"]
         )
-    start = gr.Button("Start training", variant="primary", elem_id="start")
-    return PlanCard(check, start, plan, same, command, save)
+    start = gr.Button(t("Start training"), variant="primary", elem_id="start", elem_classes="pt-main")
+    return PlanCard(check, stop, start, plan, same, command, save)
 
 
 def command_line(config: TrainConfig) -> str:
@@ -64,15 +72,36 @@ def connect(
 ) -> None:
     """`read(*inputs)` gives the settings of the form; `run` is set to the run that is started."""
 
-    def check(*values: Any) -> list[Any]:
-        from phi3tune.training import plan
+    def check(*values: Any) -> Iterator[Updates]:
+        config, here = read(*values), workspace.here()
 
-        config = read(*values)
-        return [render_plan.plan(plan.plan(config, workspace)), gr.Accordion(visible=True), command_line(config)]
+        def work_out(_: Report) -> Plan:
+            from phi3tune.training import plan
+
+            return plan.plan(config, here)
+
+        planning = Work(work_out)
+        for seconds, _ in planning:
+            text = t("Working out the plan: {time} so far.", time=duration(seconds))
+            yield {card.plan: notice("info", text), card.stop: gr.Button(visible=True)}
+        try:
+            found = planning.result
+        except UserError:
+            yield stop()
+            raise
+        yield {
+            card.plan: render_plan.plan(found),
+            card.stop: gr.Button(visible=False),
+            card.same: gr.Accordion(visible=True),
+            card.command: command_line(config),
+        }
+
+    def stop() -> Updates:
+        return {card.plan: empty(t(NO_PLAN)), card.stop: gr.Button(visible=False)}
 
     def start(*values: Any) -> str:
         folder = jobs.submit("train", read(*values), workspace)
-        gr.Info(f"The run {folder.name} has been started.")
+        gr.Info(t("The run {name} has been started: watch it below.", name=folder.name))
         return folder.name
 
     def save(*values: Any) -> str:
@@ -81,7 +110,8 @@ def connect(
         path.write_text(to_yaml(config), encoding="utf-8")
         return str(path)
 
-    looking = {**ACTION, "show_progress": "minimal", "show_progress_on": [card.plan]}
-    card.check.click(toasts(check), inputs, [card.plan, card.same, card.command], trigger_mode="once", **looking)
+    shown = [card.plan, card.stop, card.same, card.command]
+    checking = card.check.click(stepwise(check), inputs, shown, trigger_mode="once", **ACTION)
+    card.stop.click(stop, None, [card.plan, card.stop], cancels=[checking], **ACTION)
     refresh(card.start.click(toasts(start), inputs, run, **ACTION).then)
     card.save.connect(save, inputs)

@@ -11,9 +11,11 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from phi3tune import votes
-from phi3tune.config import PromptsConfig
+from phi3tune.config import HostedConfig, PromptsConfig
 from phi3tune.paths import Workspace
 from phi3tune.ui import (
+    playground_code,
+    playground_examples,
     playground_files,
     playground_prompts,
     playground_rows,
@@ -24,29 +26,59 @@ from phi3tune.ui import (
 from phi3tune.ui.dialogue import SIDES, Dialogue, Side
 from phi3tune.ui.live import Cursor
 from phi3tune.ui.playground_actions import Actions
+from phi3tune.ui.playground_code import CodeCard
 from phi3tune.ui.playground_files import FilesCard
 from phi3tune.ui.playground_prompts import PromptsCard
 from phi3tune.ui.playground_rows import RowCard
 from phi3tune.ui.playground_settings import ALL, SettingsCard
-from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
+from phi3tune.ui.wire import ACTION, POLL, Updates, stepwise, toasts
+from phi3tune.ui.words import N, in_browser, t
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
+    from phi3tune.ui.endpoint_card import Endpoints
 
 HINTS: dict[Side, str] = {
-    "left": "Choose a model above, write a message below, and press Send. Its answer appears here.",
-    "right": "Choose a second model, such as your own run, to see both answers to the same message.",
-    "third": "Choose a third model, such as a build of your run.",
+    "left": N("Choose a model above, write a message below, and press Send. Its answer appears here."),
+    "right": N("Choose a second model, such as your own run, to see both answers to the same message."),
+    "third": N("Choose a third model, such as a build of your run."),
 }
+LABELS: dict[Side, str] = {"left": N("Model on the left"), "right": N("Model on the right"), "third": N("Third model")}
 VIEWERS = 4
-PRESSED = (
-    "element.addEventListener('click', e => {"
-    " const copy = e.target.closest('.pt-copy');"
-    " if (copy) { navigator.clipboard.writeText(copy.closest('.pt-turn').querySelector('.pt-text').textContent);"
-    " copy.textContent = 'Copied'; setTimeout(() => { copy.textContent = 'Copy'; }, 1500); }"
-    " const act = e.target.closest('.pt-act');"
-    " if (act) trigger('click', {act: act.dataset.act, place: act.dataset.place}); })"
-)
+
+
+# Every update replaces a pane's chat. It follows what is written for as long as its reader is at the end; one who has
+# scrolled back stays where they are, until another question is asked.
+FOLLOW = """
+let place = null, asked = 0;
+element.addEventListener('scroll', ({target}) => {
+  if (!target.matches('.pt-chat') || !target.isConnected) return;
+  place = target.scrollTop < -24 ? target.scrollHeight - target.clientHeight + target.scrollTop : null;
+}, true);
+new MutationObserver(() => {
+  const chat = element.querySelector('.pt-chat');
+  if (!chat) return;
+  const questions = chat.querySelectorAll('.user').length;
+  if (questions !== asked) place = null;
+  asked = questions;
+  if (place !== null) chat.scrollTop = place - (chat.scrollHeight - chat.clientHeight);
+}).observe(element, {childList: true, subtree: true});
+"""
+
+
+def pressed() -> str:
+    """JavaScript of the buttons in the panes and below them."""
+    return f"""
+element.addEventListener('click', ({{target}}) => {{
+  const copy = target.closest('.pt-copy'), act = target.closest('.pt-act');
+  if (copy) {{
+    navigator.clipboard.writeText(copy.closest('.pt-turn').querySelector('.pt-text').textContent);
+    copy.textContent = {in_browser("Copied")};
+    setTimeout(() => {{ copy.textContent = {in_browser("Copy")}; }}, 1500);
+  }}
+  if (act) trigger('click', {{act: act.dataset.act, place: act.dataset.place}});
+}});
+"""
 
 
 @dataclass
@@ -60,6 +92,7 @@ class PlaygroundTab:
     in_turn: gr.Checkbox
     bar: gr.HTML
     detail: gr.HTML
+    examples: gr.HTML
     row: RowCard
     to: gr.Radio
     composer: gr.Textbox
@@ -71,6 +104,7 @@ class PlaygroundTab:
     files: FilesCard
     prompts: PromptsCard
     tally: gr.HTML
+    code: CodeCard
     dialogue: gr.State
 
     @property
@@ -84,15 +118,15 @@ class PlaygroundTab:
 
     def show(self, said: Dialogue) -> Updates:
         """Every pane and its figures, what is to say of all of them, and the buttons."""
-        told, differs = render_chat.parting(said) if not said.hidden else ("", None)
+        comparison, differs = render_chat.parting(said) if not said.hidden else ("", None)
         begun = said.begun
         shown: Updates = {
-            self.bar: render_chat.bar(said, told),
-            # With their words: at the end of a stream of updates, Gradio would show them without.
-            self.send: gr.Button(self.send.value, visible=not said.busy),
-            self.stop: gr.Button(self.stop.value, visible=said.busy),
-            self.again: gr.Button(self.again.value, interactive=begun and not said.busy),
-            self.clear: gr.Button(self.clear.value, interactive=begun and not said.busy),
+            self.bar: render_chat.between(said, comparison),
+            # With their words, which an update without them may lose.
+            self.send: gr.Button(t("Send"), visible=not said.busy),
+            self.stop: gr.Button(t("Stop"), visible=said.busy),
+            self.again: gr.Button(t("Regenerate"), interactive=begun and not said.busy),
+            self.clear: gr.Button(t("Clear"), interactive=begun and not said.busy),
         }
         for side in SIDES:
             shown[self.panes[side]] = render_chat.chat(said, side, HINTS[side], differs if side in said.shown else None)
@@ -115,17 +149,23 @@ class PlaygroundTab:
             self.blind: said.blind,
             self.to: gr.Radio(choices, value=ALL),
             self.settings.of: gr.Radio(choices, value=said.form_of or ALL),
+            self.code.of: gr.Radio(playground_code.side_choices(said)),
         }
+
+    @property
+    def sides(self) -> list[Component]:
+        """Everything that `show_side` changes, of all panes."""
+        return [*self.panes.values(), *self.stats.values()]
 
     @property
     def shown(self) -> list[Component]:
         """Everything that `show` changes."""
-        return [*self.panes.values(), *self.stats.values(), self.bar, self.send, self.stop, self.again, self.clear]
+        return [*self.sides, self.bar, self.send, self.stop, self.again, self.clear]
 
     @property
     def layout(self) -> list[Block]:
         """Everything that `laid_out` changes."""
-        return [self.third, self.third_pane, self.blind, self.to, self.settings.of]
+        return [self.third, self.third_pane, self.blind, self.to, self.settings.of, self.code.of]
 
     def begin(self, prompt: Sequence[Message]) -> Updates:
         """A fresh dialogue that stands before its last question: earlier turns in both panes, the question typed."""
@@ -151,60 +191,66 @@ class _Parts:
     panes: dict[Side, gr.HTML] = field(default_factory=dict)
     stats: dict[Side, gr.HTML] = field(default_factory=dict)
 
-    def add(self, side: Side, label: str) -> None:
+    def add(self, side: Side) -> None:
         empty = Dialogue()
         self.models[side] = gr.Dropdown(
-            [], value=None, label=label, elem_id=f"pane-{side}-model", allow_custom_value=True
+            [], value=None, label=t(LABELS[side]), elem_id=f"pane-{side}-model", allow_custom_value=True
         )
         chat = render_chat.chat(empty, side, HINTS[side])
-        self.panes[side] = gr.HTML(chat, elem_id=f"pane-{side}", js_on_load=PRESSED)
+        self.panes[side] = gr.HTML(chat, elem_id=f"pane-{side}", js_on_load=pressed() + FOLLOW)
         self.stats[side] = gr.HTML(render_chat.stats_line(empty, side), elem_id=f"stats-{side}")
 
 
-def build() -> PlaygroundTab:
+def build(rules: HostedConfig | None) -> PlaygroundTab:
+    """`rules` of a hosted app; None for the person at the machine."""
     parts = _Parts()
     with gr.Row(elem_classes="pt-buttons pt-modes"):
-        third = gr.Checkbox(label="Third model", elem_id="third-model", min_width=120)
-        blind = gr.Checkbox(label="Blind: hide the names until I vote", elem_id="blind", min_width=260)
-        in_turn = gr.Checkbox(label="One after the other, for a fair speed", elem_id="in-turn", min_width=270)
+        third = gr.Checkbox(label=t("Third model"), elem_id="third-model", min_width=120)
+        blind = gr.Checkbox(label=t("Blind: hide the names until I vote"), elem_id="blind", min_width=260)
+        in_turn = gr.Checkbox(label=t("One after the other, for a fair speed"), elem_id="in-turn", min_width=270)
     with gr.Row(elem_classes="pt-panes"):
         for side in SIDES[:2]:
             with gr.Column(elem_classes="pt-card", min_width=320):
-                parts.add(side, f"Model on the {side}")
+                parts.add(side)
         with gr.Column(elem_classes="pt-card", min_width=320, visible=False) as third_pane:
-            parts.add("third", "Third model")
-    below = gr.HTML(elem_id="difference", js_on_load=PRESSED)
+            parts.add("third")
+    below = gr.HTML(elem_id="difference", js_on_load=pressed())
     row = playground_rows.build()
     detail = gr.HTML(elem_id="prompt-detail")
-    with gr.Column(elem_classes="pt-card"):
+    examples = gr.HTML(elem_id="examples", js_on_load=pressed())
+    with gr.Row(elem_classes="pt-card pt-composer"):
         composer = gr.Textbox(
-            label="Message",
-            placeholder="Write a message; Enter sends it, Shift+Enter makes a new line.",
+            label=t("Message"),
+            placeholder=t("Write a message"),
             lines=1,  # with more, Gradio gives Enter to new lines
-            max_lines=8,
+            max_lines=6,
             elem_id="composer",
+            min_width=160,
         )
+        send = gr.Button(t("Send"), variant="primary", elem_id="send", elem_classes="pt-main", scale=0, min_width=96)
+        stop = gr.Button(t("Stop"), variant="stop", elem_id="stop-answer", visible=False, scale=0, min_width=96)
+    with gr.Column(elem_classes="pt-card"):
         with gr.Row(elem_classes="pt-bar-row pt-send"):
             with gr.Row(elem_classes="pt-buttons"):
-                send = gr.Button("Send", variant="primary", elem_id="send")
-                stop = gr.Button("Stop", variant="stop", elem_id="stop-answer", visible=False)
-                again = gr.Button("Regenerate", elem_id="regenerate", interactive=False)
-                clear = gr.Button("Clear", elem_id="clear", interactive=False)
+                again = gr.Button(t("Regenerate"), elem_id="regenerate", interactive=False, size="sm")
+                clear = gr.Button(t("Clear"), elem_id="clear", interactive=False, size="sm")
+                files = playground_files.build()
             to = gr.Radio(
                 playground_settings.side_choices(Dialogue()),
                 value=ALL,
-                label="Send to",
+                label=t("Send to"),
                 elem_id="send-to",
                 min_width=260,
             )
-            files = playground_files.build()
-        settings = playground_settings.build()
+        settings = playground_settings.build(visitors=rules is not None)
+        code = playground_code.build()
         prompts = playground_prompts.build()
-        with gr.Accordion("Votes", open=False, elem_id="votes"):
+        with gr.Accordion(t("Votes"), open=False, elem_id="votes"):
             tally = gr.HTML(elem_id="vote-tally")
+        gr.HTML(render_chat.words(), elem_id="playground-words")
     return PlaygroundTab(
-        parts.models, parts.panes, parts.stats, third, third_pane, blind, in_turn, below, detail, row, to, composer,
-        send, stop, again, clear, settings, files, prompts, tally, gr.State(Dialogue()),
+        parts.models, parts.panes, parts.stats, third, third_pane, blind, in_turn, below, detail, examples, row, to,
+        composer, send, stop, again, clear, settings, files, prompts, tally, code, gr.State(Dialogue()),
     )  # fmt: skip
 
 
@@ -214,8 +260,10 @@ def connect(
     refresh: Callable[[Any], None],
     opened: Callable[..., object],
     workspace: Workspace,
+    endpoints: Endpoints,
 ) -> None:
-    """`datasets` are the pickers that a saved row's dataset is offered in; `opened` attaches to the page's opening."""
+    """`datasets` are the pickers that a saved row's dataset is offered in, the first of them the dataset in hand;
+    `opened` attaches to the page's opening, and `endpoints` are the server's side of the Deploy tab."""
     do, said = Actions(tab, workspace), tab.dialogue
     given = [*tab.models.values(), *tab.settings.values]
 
@@ -243,21 +291,26 @@ def connect(
         names = list(dict.fromkeys(chosen[side] for side in dialogue.shown))
         return PromptsConfig(prompts=file, models=names, **configs[dialogue.shown[0]].model_dump())
 
+    def questions(dataset: object, *chosen: object) -> str:
+        return playground_examples.html(chosen, dataset, workspace)
+
+    picked = tab.examples.click(do.example, None, tab.composer, **ACTION)
     asked = [
         on(toasts(do.ask), [said, tab.composer, tab.to, *given], [*tab.shown, tab.composer], **ACTION)
-        for on in (tab.composer.submit, tab.send.click)
+        for on in (tab.composer.submit, tab.send.click, picked.success)
     ]
     asked.append(tab.again.click(toasts(do.again), [said, *given], tab.shown, **ACTION))
     for event in asked:
         for side in SIDES:
-            event.success(
+            answered = event.success(
                 stepwise(answering(side)),
-                [said, tab.in_turn, tab.settings.guards, tab.settings.key],
-                [*tab.shown, tab.files.kept],
+                [said, tab.in_turn, *tab.settings.own],
+                tab.sides,  # a button among them would lose its words while they stream
                 concurrency_id=f"answer-{side}",
                 concurrency_limit=VIEWERS,
                 **ACTION,
             )
+            answered.then(do.ended, said, [*tab.shown, tab.files.kept], **POLL)
     tab.stop.click(do.stop, said, tab.shown, **{**ACTION, "queue": False})
     tab.clear.click(do.clear, said, [*tab.shown, tab.files.kept, tab.row.box, tab.detail], **ACTION)
     tab.third.input(toasts(do.open_third), [said, tab.third], [*tab.layout, *tab.shown], **ACTION)
@@ -269,5 +322,10 @@ def connect(
     playground_settings.connect(tab.settings, said, workspace)
     playground_rows.connect(tab.row, said, datasets, workspace)
     playground_prompts.connect(tab.prompts, many, [said, *given], refresh, workspace)
-    everything = [*tab.shown, *tab.layout, tab.settings.preset, tab.settings.guards, tab.tally]
+    everything = [*tab.shown, *tab.layout, *tab.settings.chosen, tab.tally]
     playground_files.connect(tab.files, said, restored, everything, opened)
+    shown = [datasets[0], tab.models["left"], tab.models["right"]]
+    opened(questions, shown, tab.examples, **POLL)
+    for chosen in shown:
+        chosen.change(questions, shown, tab.examples, **POLL)
+    playground_code.connect(tab.code, do.given, [said, tab.composer, *given], asked, endpoints, workspace)

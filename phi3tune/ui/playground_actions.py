@@ -14,9 +14,18 @@ from phi3tune.paths import Workspace
 from phi3tune.ui import pane, playground_engines, playground_settings, render_chat, render_votes
 from phi3tune.ui.dialogue import SIDES, Dialogue, Side
 from phi3tune.ui.wire import Updates
+from phi3tune.ui.words import N, t
 
 if TYPE_CHECKING:
     from phi3tune.ui.playground import PlaygroundTab
+
+
+MISSING: dict[Side, str] = {
+    "left": N("Choose a model for the left pane first."),
+    "right": N("Choose a model for the right pane first."),
+    "third": N("Choose a model for the third pane first."),
+}
+LONGEST_EXAMPLE = 2_000
 
 
 class Actions:
@@ -29,7 +38,7 @@ class Actions:
         """The chosen model and the settings of each pane, from the pickers and the form. `UserError` for mistakes."""
         chosen = {side: str(value or "") for side, value in zip(SIDES, values, strict=False)}
         if missing := next((side for side in said.shown if not chosen[side].strip()), None):
-            raise UserError(f"Choose a model for the {missing} pane first.")
+            raise UserError(t(MISSING[missing]))
         return chosen, said.settings(playground_settings.read(values[len(SIDES) :]))
 
     def ask(self, said: Dialogue, text: str, to: object, *values: Any) -> Updates:
@@ -37,11 +46,17 @@ class Actions:
         said.ask(text, [side] if side in said.shown and not said.blind else said.shown, *self.given(said, values))
         return {**self.tab.show(said), self.tab.composer: ""}
 
+    def example(self, event: gr.EventData) -> str:
+        """The question of an example's button, for the composer."""
+        return str(getattr(event, "place", ""))[:LONGEST_EXAMPLE]
+
     def again(self, said: Dialogue, *values: Any) -> Updates:
         said.again(*self.given(said, values))
         return self.tab.show(said)
 
-    def answer(self, side: Side, said: Dialogue, in_turn: object, guards: object, key: object) -> Iterator[Updates]:
+    def answer(
+        self, side: Side, said: Dialogue, in_turn: object, guards: object = None, key: object = None
+    ) -> Iterator[Updates]:
         """Fill the open answers: that of one pane, or for a fair speed all of them by the first."""
         for each in SIDES if in_turn else [side]:
             of = said.panes[each]
@@ -50,10 +65,14 @@ class Actions:
             stream = playground_engines.stream_of(of, guards, str(key or ""), self.workspace)
             for _ in pane.answer(of, stream):
                 yield self.tab.show_side(said, each)
-            if not said.busy:
-                for done in said.open:
-                    playground_engines.add_engine(done, self.workspace)
-                yield {**self.tab.show(said), **self.tab.files.keep(said)}
+
+    def ended(self, said: Dialogue) -> Updates:
+        """What is to be shown when no answer is open any more."""
+        if said.busy:
+            return {self.tab.bar: gr.skip()}
+        for done in said.open:
+            playground_engines.add_engine(done, self.workspace)
+        return {**self.tab.show(said), **self.tab.files.keep(said)}
 
     def stop(self, said: Dialogue) -> Updates:
         said.stop()
@@ -66,7 +85,7 @@ class Actions:
 
     def open_third(self, said: Dialogue, wanted: bool) -> Updates:
         if said.busy or (said.blind and said.begun):
-            gr.Warning("Stop or clear the chat first.")
+            gr.Warning(t("Stop or clear the chat first."))
         else:
             said.shown = SIDES if wanted else SIDES[:2]
             said.form_of = said.form_of if said.form_of in said.shown else None
@@ -74,9 +93,9 @@ class Actions:
 
     def hide_names(self, said: Dialogue, wanted: bool) -> Updates:
         if said.busy or (wanted and said.begun):
-            gr.Warning("Clear the chat first: blind mode begins with an empty one.")
+            gr.Warning(t("Clear the chat first: blind mode begins with an empty one."))
         else:
-            said.blind, said.voted, said.drawn = wanted, None, {}
+            said.hide(wanted)
         tally = render_votes.tally(votes.tally(self.workspace))
         return {**self.tab.laid_out(said), **self.tab.show(said), self.tab.tally: tally}
 
@@ -94,7 +113,7 @@ class Actions:
             "vote": lambda: self._vote(said, str(place)),
         }
         if name not in acts:
-            raise UserError("That cannot be done here.")
+            raise UserError(t("That cannot be done here."))
         changed = acts[name]()
         return {**self.tab.show(said), **changed}
 
@@ -112,18 +131,19 @@ class Actions:
 
     def _prompt(self, said: Dialogue, side: Side, place: int) -> str:
         if said.hidden:
-            raise UserError("The names are hidden until you vote, and a prompt would tell them.")
+            raise UserError(t("The names are hidden until you vote, and a prompt would tell them."))
         return playground_engines.prompt_of(said.panes[side], place, self.workspace)
 
     def _vote(self, said: Dialogue, choice: str) -> Updates:
-        names = [said.drawn[side] for side in said.shown if side in said.drawn]
-        best = said.vote(choice)
-        votes.add(names, best, self.workspace)
+        best, names = said.vote(choice), [pane.turns[-1].model for pane in said.open]
+        votes.add(names, best, self.workspace, named=not said.blind)
         found = votes.tally(self.workspace)
-        told, _ = render_chat.parting(said)
-        line = (
-            render_votes.sentence(found, *sorted(names, key=lambda name: (name != best, name)))
-            if len(names) == 2
-            else ""
-        )
-        return {self.tab.bar: render_chat.bar(said, told, line), self.tab.tally: render_votes.tally(found)}
+        comparison, _ = render_chat.parting(said)
+        line = ""
+        if len(names) == 2:
+            line = render_votes.sentence(found, *sorted(names, key=lambda name: (name != best, name)))
+        return {
+            self.tab.bar: render_chat.between(said, comparison, line),
+            self.tab.tally: render_votes.tally(found),
+            **self.tab.files.keep(said),
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from phi3tune.engines.base import Chunk, Request, sampling_of
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui import forms, render_chat
+from phi3tune.ui.dialogue import WAIT
 from phi3tune.ui.pane import Pane, Stream, Turn
+from phi3tune.ui.words import N, t
 
 if TYPE_CHECKING:
     from phi3tune.chat import Message
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from phi3tune.guardrails import Guards
 
 LOOK_SECONDS = 0.3
-NO_GUARDS = "none"
+NO_GUARDS = N("none")
 
 
 def pool() -> Pool:
@@ -33,18 +36,18 @@ def pool() -> Pool:
     return shared()
 
 
-def guard_choices(workspace: Workspace) -> list[str]:
+def guard_files(workspace: Workspace) -> list[str]:
     """Guards to choose from: the YAML files of the workspace's folder `guards`."""
     files = [path for pattern in ("*.yaml", "*.yml") for path in (workspace.root / "guards").glob(pattern)]
-    return [NO_GUARDS, *sorted(path.name for path in files if path.is_file())]
+    return sorted(path.name for path in files if path.is_file())
 
 
 def guards_of(chosen: object, workspace: Workspace) -> Guards | None:
     """The guards that were chosen, by the name of their file. The page opens no other path that a client names."""
     if chosen in (None, "", NO_GUARDS):
         return None
-    if chosen not in guard_choices(workspace):
-        raise UserError("Choose guards from the list: they are the YAML files in the workspace's folder guards.")
+    if chosen not in guard_files(workspace):
+        raise UserError(t("Choose guards from the list: they are the YAML files in the workspace's folder guards."))
     from phi3tune import guardrails
 
     return guardrails.load(workspace.root / "guards" / Path(str(chosen)).name, workspace)
@@ -52,6 +55,7 @@ def guards_of(chosen: object, workspace: Workspace) -> Guards | None:
 
 def stream_of(of: Pane, guards_name: object, key: str, workspace: Workspace) -> Stream:
     """How the open answer of a pane comes in: through the guards from its model, whatever that is."""
+    workspace = workspace.here()  # the answer may be read in another thread
 
     def stream(cancelled: Callable[[], bool]) -> Iterator[Chunk | None]:
         turn = of.turns[-1]
@@ -65,17 +69,22 @@ def stream_of(of: Pane, guards_name: object, key: str, workspace: Workspace) -> 
             if verdict.blocked:
                 raise UserError(verdict.reason)
             given = list(verdict.messages)
-        said = patient(_chunks(ref, given, config, key, cancelled))
+        said = patient(_chunks(ref, given, config, key, str(workspace.root), cancelled))
         for chunk in _guarded(said, guards, turn) if guards is not None else said:
             if chunk is None and not turn.text:
-                of.waiting_for = waiting_for(ref)
+                of.wait(*waiting_for(ref))
             yield chunk
 
     return stream
 
 
 def _chunks(
-    ref: models.ModelRef, given: list[Message], config: SamplingConfig, key: str, cancelled: Callable[[], bool]
+    ref: models.ModelRef,
+    given: list[Message],
+    config: SamplingConfig,
+    key: str,
+    owner: str,
+    cancelled: Callable[[], bool],
 ) -> Iterator[Chunk]:
     if ref.kind == "remote":
         from phi3tune.engines.address import parse
@@ -92,7 +101,7 @@ def _chunks(
         yield from pool().stream(ref, Request((), sampling_of(config), given), cancelled)
         return
     prompt = Renderer.load(ref.tokenizer).prompt(given)
-    yield from pool().stream(ref, Request(prompt, sampling_of(config)), cancelled)
+    yield from pool().stream(ref, Request(prompt, sampling_of(config), owner=owner), cancelled)
 
 
 def patient(chunks: Iterator[Chunk]) -> Iterator[Chunk | None]:
@@ -107,7 +116,8 @@ def patient(chunks: Iterator[Chunk]) -> Iterator[Chunk | None]:
         except BaseException as error:
             said.put(error)
 
-    threading.Thread(target=read, daemon=True, name="playground answer").start()
+    # In the context of the request: ZeroGPU counts what a visitor borrows by it.
+    threading.Thread(target=copy_context().run, args=(read,), daemon=True, name="playground answer").start()
     while True:
         try:
             item = said.get(timeout=LOOK_SECONDS)
@@ -141,14 +151,13 @@ def _guarded(chunks: Iterator[Chunk | None], guards: Guards, turn: Turn) -> Iter
         yield Chunk(text, (), chunk.finish_reason, chunk.usage)
 
 
-def waiting_for(ref: models.ModelRef) -> str:
-    """What happens before the first word."""
+def waiting_for(ref: models.ModelRef) -> tuple[str, float | None]:
+    """What happens before the first word, and which share of the model is in memory while it is being loaded."""
     if ref.kind == "remote":
-        return "waiting for the endpoint"
+        return N("waiting for the endpoint"), None
     if pool().state(ref) == "ready":
-        return "reading the chat, or waiting for its turn"
-    share = pool().progress(ref)
-    return "loading the model" if share is None else f"loading the model, {share:.0%}"
+        return N("reading the chat, or waiting for its turn"), None
+    return N("loading the model"), pool().progress(ref)
 
 
 def add_engine(of: Pane, workspace: Workspace) -> None:
@@ -164,7 +173,7 @@ def add_engine(of: Pane, workspace: Workspace) -> None:
 def prompt_of(of: Pane, place: int, workspace: Workspace) -> str:
     """What the model was given for the answer at `place`, token by token, as HTML."""
     if not of.answers(place):
-        raise UserError("Wait for the answer, or press Stop.")
+        raise UserError(t(WAIT))
     turn = of.turns[place]
     config = turn.asked or SamplingConfig()
     given = of.messages(config.system, place)
@@ -183,5 +192,5 @@ def _pieces(renderer: Renderer, ids: Sequence[int]) -> list[tuple[str, int, bool
 
 def _settings(config: SamplingConfig) -> str:
     other: dict[str, Any] = {name: value for name, value in differing(config).items() if name != "system"}
-    named = ", ".join(f"{forms.label(name).lower()} {value}" for name, value in other.items())
-    return f"Settings: {named}." if named else "Settings: the defaults."
+    named = ", ".join(f"{forms.label(name)} {value}" for name, value in other.items())
+    return t("Settings: {settings}.", settings=named) if named else t("Settings: the defaults.")

@@ -12,11 +12,11 @@ import gradio as gr
 from gradio.blocks import Block
 
 from phi3tune import conversations
-from phi3tune.conversations import Conversation
 from phi3tune.errors import UserError
-from phi3tune.ui.dialogue import Dialogue
+from phi3tune.ui.dialogue import WAIT, Dialogue
 from phi3tune.ui.download import Download
 from phi3tune.ui.wire import ACTION, POLL, Updates, toasts
+from phi3tune.ui.words import t
 
 KEPT_BYTES = 1_000_000  # browsers keep about 5 MB for a site
 KEY = "phi3tune.conversation"
@@ -29,15 +29,15 @@ class FilesCard:
     kept: gr.BrowserState
 
     def keep(self, said: Dialogue) -> Updates:
-        """What the browser is to remember of a dialogue: nothing while names are hidden, or of one that is too long."""
-        text = "" if said.hidden or not said.begun else conversations.to_json(Conversation(chats=said.saved()))
+        """What the browser is to remember of a dialogue, with its branches as far as there is room: nothing while
+        names are hidden, or of chats that are too long."""
+        text = "" if said.hidden or not said.begun else conversations.to_json(said.saved(), KEPT_BYTES)
         return {self.kept: text if len(text.encode()) <= KEPT_BYTES else ""}
 
 
 def build() -> FilesCard:
-    with gr.Row(elem_classes="pt-buttons"):
-        download = Download.build("Export chat", "chat-export")
-        upload = gr.UploadButton("Import chat", file_types=[".json"], size="sm", elem_id="chat-import")
+    download = Download.build(t("Export chat"), "chat-export")
+    upload = gr.UploadButton(t("Import chat"), file_types=[".json"], size="sm", elem_id="chat-import")
     return FilesCard(download, upload, gr.BrowserState("", storage_key=KEY, secret=KEY))
 
 
@@ -52,22 +52,22 @@ def connect(
 
     def export(dialogue: Dialogue) -> str:
         if not dialogue.begun or dialogue.hidden:
-            raise UserError("There is no chat to export yet, or its models are still hidden.")
+            raise UserError(t("There is no chat to export yet, or its models are still hidden."))
         path = Path(tempfile.mkdtemp(prefix="phi3tune-chat-")) / f"chat-{time.strftime('%Y%m%d-%H%M%S')}.json"
-        conversations.write(path, Conversation(chats=dialogue.saved()))
+        conversations.write(path, dialogue.saved())
         return str(path)
 
     def import_chat(dialogue: Dialogue, path: str) -> Updates:
         if dialogue.busy:
-            raise UserError("Wait for the answers, or press Stop.")
-        dialogue.restore(conversations.read(Path(path)).chats)
+            raise UserError(t(WAIT))
+        dialogue.restore(conversations.read(Path(path)))
         return {**show(dialogue), **card.keep(dialogue)}
 
     def restore(dialogue: Dialogue, kept: object) -> Updates:
         """What this browser remembers; what it cannot be read from any more is forgotten."""
         try:
             if isinstance(kept, str) and kept and not dialogue.begun:
-                dialogue.restore(conversations.from_json(kept).chats)
+                dialogue.restore(conversations.from_json(kept))
         except UserError:
             return {card.kept: ""}
         return show(dialogue)

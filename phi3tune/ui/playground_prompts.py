@@ -24,9 +24,10 @@ from phi3tune.ui.download import Download
 from phi3tune.ui.live import Cursor
 from phi3tune.ui.render import Column, bar, counted, empty, esc, notice, table
 from phi3tune.ui.wire import ACTION, Updates, toasts
+from phi3tune.ui.words import N, t, told
 
 FILE_TYPES = [".txt", ".jsonl", ".csv"]
-HINT = "Choose a file of prompts, then press Start: the models chosen above answer every one of them."
+HINT = N("Choose a file of prompts, then press Start: the models chosen above answer every one of them.")
 ROWS_SHOWN = 50
 
 
@@ -59,19 +60,21 @@ class PromptsCard:
 
 
 def build() -> PromptsCard:
-    with gr.Accordion("Many prompts from a file", open=False, elem_id="prompts"):
+    with gr.Accordion(t("Many prompts from a file"), open=False, elem_id="prompts"):
         file = gr.File(
-            label="Prompts: .txt with one on each line, .jsonl with prompt or messages, or .csv with a prompt column",
+            label=t(
+                "Prompts: .txt with one on each line, .jsonl with prompt or messages, or .csv with a prompt column"
+            ),
             file_types=FILE_TYPES,
             height=150,
             elem_id="prompts-file",
         )
         with gr.Row(elem_classes="pt-buttons"):
-            start = gr.Button("Start", elem_id="prompts-start")
-            stop = gr.Button("Stop", variant="stop", visible=False, elem_id="prompts-stop")
-            resume = gr.Button("Continue", visible=False, elem_id="prompts-resume")
-            download = Download.build("Download answers", "prompts-download")
-        status_line = gr.HTML(empty(HINT), elem_id="prompts-status")
+            start = gr.Button(t("Start"), elem_id="prompts-start")
+            stop = gr.Button(t("Stop"), variant="stop", visible=False, elem_id="prompts-stop")
+            resume = gr.Button(t("Continue"), visible=False, elem_id="prompts-resume")
+            download = Download.build(t("Download answers"), "prompts-download")
+        status_line = gr.HTML(empty(t(HINT), picture="rows"), elem_id="prompts-status")
     return PromptsCard(file, start, stop, resume, download, status_line)
 
 
@@ -100,12 +103,13 @@ def _answers(path: Path, size: int) -> list[dict[str, Any]]:
 def status(job: JobView | None) -> str:
     """How far it is, and the first answers: a row for each prompt, a column for each model."""
     if job is None:
-        return empty(HINT)
-    head = f'<p class="pt-line">{esc(f"{job.id}: {render_jobs.doing(job)}, {job.step:,} of {job.steps:,} answers")}</p>'
+        return empty(t(HINT), picture="rows")
+    so_far = {"doing": render_jobs.doing(job), "n": f"{job.step:,}", "all": f"{job.steps:,}"}
+    head = f'<p class="pt-line">{esc(t("{job}: {doing}, {n} of {all} answers", job=job.id, **so_far))}</p>'
     if job.active:
-        head += bar(job.share_done, "answers so far")
+        head += bar(job.share_done, t("answers so far"))
     if job.state == "failed":
-        head += notice("bad", job.reason, "Mend that, then press Continue.")
+        head += notice("bad", told(job.reason), t("Mend that, then press Continue."))
     found = answers(job)
     config = jobs.read_config(job.folder)
     if not found or not isinstance(config, PromptsConfig):
@@ -113,13 +117,19 @@ def status(job: JobView | None) -> str:
     rows: dict[int, dict[str, Any]] = {}
     for line in found:
         row = rows.setdefault(line["row"], {"prompt": line["messages"][-1]["content"]})
-        row[line["model"]] = f"no answer: {line['error']}" if line["answer"] is None else line["answer"]
-    columns = [Column("Prompt", wide=True), *(Column(model, wide=True) for model in config.models)]
+        row[line["model"]] = _said(line)
+    columns = [Column(t("Prompt"), wide=True), *(Column(model, wide=True) for model in config.models)]
     body = [
         [row["prompt"], *(row.get(model, "") for model in config.models)] for row in list(rows.values())[:ROWS_SHOWN]
     ]
-    more = f"; the first {ROWS_SHOWN} are shown" if len(rows) > ROWS_SHOWN else ""
-    return head + table(columns, body, caption=f"{counted(len(rows), 'prompt')}{more}")
+    caption = counted(len(rows), "prompt")
+    if len(rows) > ROWS_SHOWN:
+        caption = t("{prompts}; the first {n} are shown", prompts=caption, n=ROWS_SHOWN)
+    return head + table(columns, body, caption=caption)
+
+
+def _said(line: dict[str, Any]) -> str:
+    return t("no answer: {error}", error=told(line["error"])) if line["answer"] is None else line["answer"]
 
 
 def connect(
@@ -133,18 +143,18 @@ def connect(
 
     def begin(path: str | None, *values: Any) -> None:
         if not path:
-            raise UserError("Choose a file of prompts first.")
+            raise UserError(t("Choose a file of prompts first."))
         stored = _store(Path(path), workspace)
         try:
             folder = jobs.submit("prompts", chosen(str(stored), *values), workspace)
         except UserError:
             shutil.rmtree(stored.parent)
             raise
-        gr.Info(f"{folder.name} has begun; it goes on when this page is closed.")
+        gr.Info(t("{job} has begun; it goes on when this page is closed.", job=folder.name))
 
     def job() -> JobView:
         if (found := newest(workspace)) is None:
-            raise UserError("Nothing was started yet.")
+            raise UserError(t("Nothing was started yet."))
         return found
 
     def stop() -> None:

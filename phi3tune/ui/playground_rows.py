@@ -15,11 +15,12 @@ from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.jobs import read_config
 from phi3tune.paths import Workspace
-from phi3tune.ui.dialogue import Dialogue, Side
+from phi3tune.ui.dialogue import WAIT, Dialogue, Side
 from phi3tune.ui.render import section
 from phi3tune.ui.wire import ACTION, Updates, dataset_choices, known_dataset, toasts
+from phi3tune.ui.words import N, t
 
-OWN = "corrected answers alone"
+OWN = N("corrected answers alone")
 
 
 @dataclass
@@ -40,9 +41,9 @@ class RowCard:
         """The form for the answer at a place, holding what the model said, and the data that its run learned from."""
         pane = said.panes[side]
         if not pane.answers(place):
-            raise UserError("Wait for the answer, or press Stop.")
+            raise UserError(t(WAIT))
         choices = _choices(workspace)
-        learned = _data_of(pane.turns[place].model, workspace)
+        learned = data_of(pane.turns[place].model, workspace)
         chosen = learned if learned in [value for _, value in choices] else OWN
         return {
             self.box: gr.Column(visible=True),
@@ -54,21 +55,24 @@ class RowCard:
 
 def build() -> RowCard:
     with gr.Column(elem_classes="pt-card", visible=False, elem_id="correction") as box:
-        gr.HTML(section("", "Correct this answer", "the chat up to here, with your answer, becomes a row to train on"))
-        text = gr.Textbox(label="What the model should have said", lines=3, max_lines=16, elem_id="corrected")
+        hint = t("the chat up to here, with your answer, becomes a row to train on")
+        gr.HTML(section("", t("Correct this answer"), hint))
+        text = gr.Textbox(label=t("What the model should have said"), lines=3, max_lines=16, elem_id="corrected")
         with gr.Row(elem_classes="pt-bar-row"):
             dataset = gr.Dropdown(
-                [OWN],
+                [(t(OWN), OWN)],
                 value=OWN,
-                label="Add it to",
-                info="The dataset itself stays as it is: the row goes into a new version, which Train offers.",
+                label=t("Add it to"),
+                info=t(
+                    "The dataset itself stays as it is: the row goes into a new version, which the Data tab offers."
+                ),
                 elem_id="correction-dataset",
                 allow_custom_value=True,
                 min_width=220,
             )
             with gr.Row(elem_classes="pt-buttons"):
-                save = gr.Button("Save as training row", variant="primary", elem_id="save-row")
-                cancel = gr.Button("Cancel", elem_id="cancel-row")
+                save = gr.Button(t("Save as training row"), variant="primary", elem_id="save-row")
+                cancel = gr.Button(t("Cancel"), elem_id="cancel-row")
     return RowCard(box, text, dataset, save, cancel, gr.State(None))
 
 
@@ -76,7 +80,7 @@ def row_of(said: Dialogue, side: Side, place: int, text: str) -> list[Message]:
     """The chat up to the answer at a place, which is `text` instead."""
     pane = said.panes[side]
     if not pane.answers(place):
-        raise UserError("The answer is not there any more; choose another one to correct.")
+        raise UserError(t("The answer is not there any more; choose another one to correct."))
     system = (pane.turns[place].asked or SamplingConfig()).system
     return [*pane.messages(system, place), {"role": "assistant", "content": text}]
 
@@ -86,11 +90,11 @@ def connect(card: RowCard, said: gr.State, pickers: list[gr.Dropdown], workspace
 
     def save(dialogue: Dialogue, place: Any, text: str, dataset: object) -> Updates:
         if place is None:
-            raise UserError("Choose an answer to correct first.")
+            raise UserError(t("Choose an answer to correct first."))
         side, number = place
         row = row_of(dialogue, side, number, text)
         info = feedback.save_row(row, workspace, None if dataset == OWN else known_dataset(dataset, workspace))
-        gr.Info(f"Saved in {info.title}. The Train tab offers it.")
+        gr.Info(t("Saved in {dataset}. The Data tab offers it.", dataset=info.title))
         choices = dataset_choices(workspace)
         updates: Updates = {picker: gr.update(choices=choices) for picker in pickers}
         updates[pickers[0]] = gr.update(choices=choices, value=info.id)
@@ -105,11 +109,11 @@ def connect(card: RowCard, said: gr.State, pickers: list[gr.Dropdown], workspace
 
 
 def _choices(workspace: Workspace) -> list[tuple[str, str]]:
-    return [(OWN, OWN), *dataset_choices(workspace)]
+    return [(t(OWN), OWN), *dataset_choices(workspace)]
 
 
-def _data_of(model: str, workspace: Workspace) -> str | None:
-    """The dataset that the run behind a model was trained on."""
+def data_of(model: str, workspace: Workspace) -> str | None:
+    """The dataset that the run behind a model was trained on; None where there is none."""
     try:
         run = models.resolve(model, workspace, download=False).run
         config = read_config(workspace.run(run)) if run is not None else None

@@ -16,15 +16,17 @@ from phi3tune.paths import Workspace
 from phi3tune.ui import forms, playground_engines
 from phi3tune.ui.dialogue import SIDES, Dialogue, Side
 from phi3tune.ui.wire import ACTION, Updates, toasts
+from phi3tune.ui.words import N, t
 
 FIELDS = list(SamplingConfig.model_fields)
 DRAWN = [name for name in FIELDS if name != "system"]
 ALL = "all"
+ONLY: dict[Side, str] = {"left": N("only left"), "right": N("only right"), "third": N("only third")}
 
 
 def side_choices(said: Dialogue) -> list[tuple[str, str]]:
     """What a choice between all panes and one of them offers."""
-    return [("all models", ALL), *((f"only {side}", side) for side in said.shown)]
+    return [(t("all models"), ALL), *((t(ONLY[side]), side) for side in said.shown)]
 
 
 def side_of(value: object) -> Side | None:
@@ -39,13 +41,18 @@ class SettingsCard:
     preset: gr.Dropdown
     keep: gr.Button
     forget: gr.Button
-    guards: gr.Dropdown
-    key: gr.Textbox
+    guards: gr.Dropdown | None
+    key: gr.Textbox | None
 
     @property
     def values(self) -> list[Component]:
         """The form, in the order of `read`."""
         return [self.fields[name] for name in FIELDS]
+
+    @property
+    def own(self) -> list[Component]:
+        """Guards and the key of endpoints: only for whoever runs the app, in this order."""
+        return [part for part in (self.guards, self.key) if part is not None]
 
     def filled(self, config: SamplingConfig) -> Updates:
         """The form with these settings."""
@@ -53,19 +60,29 @@ class SettingsCard:
 
     def choices(self, workspace: Workspace) -> Updates:
         """What there is to choose from on this disk."""
-        return {
-            self.preset: gr.update(choices=presets.names(workspace)),
-            self.guards: gr.update(choices=playground_engines.guard_choices(workspace)),
-        }
+        found: Updates = {self.preset: gr.update(choices=presets.names(workspace))}
+        if self.guards is not None:
+            files = playground_engines.guard_files(workspace)
+            found[self.guards] = gr.update(
+                choices=[(t(playground_engines.NO_GUARDS), playground_engines.NO_GUARDS), *files]
+            )
+        return found
+
+    @property
+    def chosen(self) -> list[Component]:
+        """Everything that `choices` changes."""
+        return [self.preset, *([self.guards] if self.guards is not None else [])]
 
 
-def build() -> SettingsCard:
-    with gr.Accordion("System prompt, sampling and guards", open=False, elem_id="sampling"):
+def build(*, visitors: bool) -> SettingsCard:
+    """`visitors`: for those of a hosted app, who bring no guards and ask no endpoints."""
+    guards, key = None, None
+    with gr.Accordion(t("System prompt and settings"), open=False, elem_id="sampling"):
         of = gr.Radio(
             side_choices(Dialogue()),
             value=ALL,
-            label="Settings of",
-            info="One form for all models, or one for each: the form shows the chosen one's.",
+            label=t("Settings of"),
+            info=t("One form for all models, or one for each: the form shows the chosen one's."),
             elem_id="settings-of",
         )
         fields = {"system": forms.widget(SamplingConfig, "system", elem_id="system-prompt")}
@@ -77,31 +94,32 @@ def build() -> SettingsCard:
             preset = gr.Dropdown(
                 [],
                 value=None,
-                label="Preset",
-                info="Choose one to fill the form, or type a name and save the form under it.",
+                label=t("Preset"),
+                info=t("Choose one to fill the form, or type a name and save the form under it."),
                 elem_id="preset",
                 allow_custom_value=True,
                 min_width=180,
             )
-            guards = gr.Dropdown(
-                [playground_engines.NO_GUARDS],
-                value=playground_engines.NO_GUARDS,
-                label="Guards",
-                info="Checks on questions and answers: YAML files in the workspace's folder guards.",
-                elem_id="guards",
-                min_width=180,
-            )
-            key = gr.Textbox(
-                label="Key of endpoints",
-                info="Sent to endpoints that are asked here; kept in memory only.",
-                type="password",
-                placeholder="may stay empty",
-                elem_id="endpoint-key",
-                min_width=180,
-            )
+            if not visitors:
+                guards = gr.Dropdown(
+                    [(t(playground_engines.NO_GUARDS), playground_engines.NO_GUARDS)],
+                    value=playground_engines.NO_GUARDS,
+                    label=t("Guards"),
+                    info=t("Checks on questions and answers: YAML files in the workspace's folder guards."),
+                    elem_id="guards",
+                    min_width=180,
+                )
+                key = gr.Textbox(
+                    label=t("Key of endpoints"),
+                    info=t("Sent to endpoints that are asked here; kept in memory only."),
+                    type="password",
+                    placeholder=t("may stay empty"),
+                    elem_id="endpoint-key",
+                    min_width=180,
+                )
         with gr.Row(elem_classes="pt-buttons"):
-            keep = gr.Button("Save preset", size="sm", elem_id="preset-save")
-            forget = gr.Button("Delete preset", size="sm", elem_id="preset-delete")
+            keep = gr.Button(t("Save preset"), size="sm", elem_id="preset-save")
+            forget = gr.Button(t("Delete preset"), size="sm", elem_id="preset-delete")
     return SettingsCard(of, fields, preset, keep, forget, guards, key)
 
 
@@ -121,12 +139,12 @@ def connect(card: SettingsCard, said: gr.State, workspace: Workspace) -> None:
 
     def keep(name: object, *values: Any) -> Updates:
         presets.save(str(name or ""), read(values), workspace)
-        gr.Info(f"Saved as {str(name).strip()}.")
+        gr.Info(t("Saved as {name}.", name=str(name).strip()))
         return {card.preset: gr.update(choices=presets.names(workspace), value=str(name).strip())}
 
     def forget(name: object) -> Updates:
         if not name:
-            raise UserError("Choose the preset to delete.")
+            raise UserError(t("Choose the preset to delete."))
         presets.delete(str(name), workspace)
         return {card.preset: gr.update(choices=presets.names(workspace), value=None)}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +13,9 @@ from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace
 from phi3tune.ui.render import bar, esc, notice, size
-from phi3tune.ui.wire import ACTION, stepwise
-
-LOOK_SECONDS = 0.5
+from phi3tune.ui.wire import ACTION, Updates, stepwise
+from phi3tune.ui.words import t, told
+from phi3tune.ui.work import Report, Work
 
 
 @dataclass
@@ -25,86 +24,96 @@ class PushCard:
     private: gr.Checkbox
     token: gr.Textbox
     send: gr.Button
+    stop: gr.Button
     status: gr.HTML
 
 
 def build() -> PushCard:
-    with gr.Accordion("Publish it on the Hugging Face Hub", open=False, elem_id="push"):
+    with gr.Accordion(t("Publish it on the Hugging Face Hub"), open=False, elem_id="push"):
         with gr.Row():
             hub_id = gr.Textbox(
-                label="Hub id",
-                info="Owner and name; made where it is not.",
+                label=t("Hub id"),
+                info=t("Owner and name; made where it is not. Of an earlier upload, what this build lacks is deleted."),
                 placeholder="you/lamp-int4",
                 elem_id="push-id",
             )
             token = gr.Textbox(
-                label="Access token",
-                info="With the right to write. Kept in memory for this upload, never written down.",
-                placeholder="empty takes that of the environment",
+                label=t("Access token"),
+                info=t("With the right to write. Kept in memory for this upload, never written down."),
+                placeholder=t("empty takes that of the environment"),
                 type="password",
                 elem_id="push-token",
             )
             private = gr.Checkbox(
-                True, label="Private", info="Only you and your organisation see it.", elem_id="push-private"
+                True, label=t("Private"), info=t("Only you and your organisation see it."), elem_id="push-private"
             )
         with gr.Row(elem_classes="pt-buttons"):
-            send = gr.Button("Publish", size="sm", elem_id="push-send")
+            send = gr.Button(t("Publish"), size="sm", elem_id="push-send")
+            stop = gr.Button(t("Stop"), variant="stop", size="sm", elem_id="push-stop", visible=False)
         status = gr.HTML(elem_id="push-status")
-    return PushCard(hub_id, private, token, send, status)
+    return PushCard(hub_id, private, token, send, stop, status)
 
 
-class _Upload(threading.Thread):
-    """One upload beside the page, as a reporter of its own."""
+class _Reporter:
+    """What an upload tells, as `(phase, progress)`. An upload that nobody waits for ends when it tells the next."""
 
-    def __init__(self, work: Callable[[events.Reporter], dict[str, Any] | None]) -> None:
-        super().__init__(daemon=True, name="push")
-        self._work = work
-        self.phase, self.progress = "", events.Progress(done=0, total=0)
-        self.result: dict[str, Any] | None = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self.result = self._work(self)
-        except Exception as error:
-            self.error = error
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._phase, self._progress = "", events.Progress(done=0, total=0)
 
     def emit(self, event: events.Event) -> None:
         if isinstance(event, events.Phase):
-            self.phase = event.name
+            self._phase = event.name
         elif isinstance(event, events.Progress):
-            self.progress = event
+            self._progress = event
+        self._report((self._phase, self._progress))
 
     def stop_requested(self) -> bool:
+        self._report((self._phase, self._progress))
         return False
 
 
 def connect(card: PushCard, chosen: gr.Dropdown, workspace: Workspace) -> None:
-    def send(name: object, hub_id: str, private: bool, token: str) -> Iterator[str]:
+    def send(name: object, hub_id: str, private: bool, token: str) -> Iterator[Updates]:
         from phi3tune.export.push import push
 
         if not isinstance(name, str) or not name:
-            raise UserError("Choose a build first.")
-        ref = models.resolve(builds.find(name, workspace).ref, workspace, download=False)
-        given = token.strip() or None
-        upload = _Upload(lambda reporter: push(ref, hub_id.strip(), workspace, reporter, private=private, token=given))
-        upload.start()
-        while upload.is_alive():
-            upload.join(LOOK_SECONDS)
-            yield _line(upload)
-        if upload.error is not None:
-            raise upload.error
-        result = upload.result or {}
-        yield notice("good", f"Published at {result.get('url')}.", f"{size(int(result.get('bytes', 0)))} were sent.")
+            raise UserError(t("Choose a build first."))
+        here = workspace.here()
+        ref = models.resolve(builds.find(name, here).ref, here, download=False)
+        repo, given = hub_id.strip(), token.strip() or None
+        upload = Work(lambda report: push(ref, repo, here, _Reporter(report), private=private, token=given))
+        yield {card.stop: gr.Button(visible=True), card.status: _line("", events.Progress(done=0, total=0))}
+        try:
+            for _, so_far in upload:
+                if so_far is not None:
+                    yield {card.status: _line(*so_far)}
+            result = upload.result or {}
+        except UserError as error:
+            yield {card.stop: gr.Button(visible=False), card.status: notice("bad", told(error))}
+            return
+        text = t("Published at {url}.", url=result.get("url"))
+        yield {card.stop: gr.Button(visible=False), card.status: notice("good", text, _sent(result))}
+
+    def stop() -> Updates:
+        text = notice("info", t("The upload was stopped; nothing was published."), t("Press Publish to try again."))
+        return {card.stop: gr.Button(visible=False), card.status: text}
 
     inputs = [chosen, card.hub_id, card.private, card.token]
-    card.send.click(stepwise(send), inputs, card.status, **ACTION)
+    sending = card.send.click(stepwise(send), inputs, [card.stop, card.status], **ACTION)
+    card.stop.click(stop, None, [card.stop, card.status], cancels=[sending], **{**ACTION, "queue": False})
 
 
-def _line(upload: _Upload) -> str:
-    done, total = upload.progress.done, upload.progress.total
-    share = done / total if total else 0.0
-    figures = f" · {size(done)} of {size(total)}" if total else ""
-    return (
-        bar(share, "progress of the upload") + f'<p class="pt-line">{esc((upload.phase or "starting") + figures)}</p>'
-    )
+def _sent(result: dict[str, Any]) -> str:
+    sent, deleted = size(int(result.get("bytes", 0))), result.get("deleted")
+    if not deleted:
+        return t("{size} were sent.", size=sent)
+    return t("{size} were sent, and {files} of an earlier upload deleted.", size=sent, files=", ".join(deleted))
+
+
+def _line(phase: str, progress: events.Progress) -> str:
+    share = progress.done / progress.total if progress.total else 0.0
+    parts = [told(phase) if phase else t("starting")]
+    if progress.total:
+        parts.append(t("{n} of {total}", n=size(progress.done), total=size(progress.total)))
+    return bar(share, t("progress of the upload")) + f'<p class="pt-line">{esc(" · ".join(parts))}</p>'

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from html import escape
 
 from phi3tune.system import GIB
+from phi3tune.ui import pictures
+from phi3tune.ui.language import ENGLISH
+from phi3tune.ui.words import reader, t
 
 NONE = "–"
 
@@ -36,8 +39,10 @@ def share(value: float | None) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 row`, `1,240 rows`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """`1 row`, `1,240 rows`. The catalogue has the noun as `{n} rows`: Japanese knows no plural."""
+    if count == 1 and reader() == ENGLISH:
+        return f"1 {noun}"
+    return t(f"{{n}} {noun}s", n=f"{count:,}")
 
 
 def duration(seconds: float | None) -> str:
@@ -45,11 +50,13 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return NONE
     if seconds < 1:
-        return "less than 1 s"
+        return t("less than 1 s")
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return t("{n} s", n=f"{seconds:.0f}")
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return t("{n} min", n=minutes)
+    return t("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
 
 
 def latency(seconds: float) -> str:
@@ -101,9 +108,10 @@ def notice(level: str, text: str, action: str = "") -> str:
     return f'<div class="pt-notice pt-{esc(level)}" role="status">{esc(text)}{todo}</div>'
 
 
-def empty(text: str) -> str:
-    """What a place will show, and what to do first."""
-    return f'<div class="pt-empty">{esc(text)}</div>'
+def empty(text: str, picture: str = "") -> str:
+    """What a place will show, and what to do first; `picture` is one of `pictures.PICTURES`."""
+    drawn = pictures.picture(picture) if picture else ""
+    return f'<div class="pt-empty">{drawn}<p>{esc(text)}</p></div>'
 
 
 def section(mark: str, title: str, hint: str = "") -> str:
@@ -116,6 +124,12 @@ def facts(items: Sequence[tuple[str, str]]) -> str:
     """Figures in a row: `(value, name)`, the name below."""
     cells = "".join(f"<div><b>{esc(value)}</b><span>{esc(name)}</span></div>" for value, name in items)
     return f'<div class="pt-facts">{cells}</div>'
+
+
+def explained(terms: Sequence[tuple[str, str]], title: str) -> str:
+    """What figures mean, `(name, sentence)` each, behind one line that opens."""
+    lines = "".join(f"<dt>{esc(name)}</dt><dd>{esc(meaning)}</dd>" for name, meaning in terms)
+    return f'<details class="pt-explain"><summary>{esc(title)}</summary><dl>{lines}</dl></details>'
 
 
 def bar(fraction: float, label: str) -> str:

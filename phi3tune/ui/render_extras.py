@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from phi3tune.ui.render import NONE, Column, esc, notice, number, share, table
+from phi3tune.ui.render import NONE, Column, esc, explained, notice, number, share, table
 from phi3tune.ui.render_report import Report
+from phi3tune.ui.words import N, t, told
+
+LABELS = {"safe": N("safe"), "unsafe": N("unsafe")}
 
 
 def sections(found: Report | None) -> str:
@@ -22,8 +25,8 @@ def _heading(text: str) -> str:
 
 def judge(found: dict[str, Any]) -> str:
     """Wins, losses and ties of each later model against the first, as another model sees it."""
-    names = ("Wins", "Losses", "Ties", "Win rate", "p-value", "Chosen by position", "Unreadable")
-    columns = [Column("Model"), *(Column(name, numeric=True) for name in names)]
+    names = (t("Wins"), t("Losses"), t("Ties"), t("Win rate"), t("p-value"), t("Chosen by position"), t("Unreadable"))
+    columns = [Column(t("Model")), *(Column(name, numeric=True) for name in names)]
     body = [
         [
             each["label"],
@@ -35,53 +38,67 @@ def judge(found: dict[str, Any]) -> str:
         ]
         for each in found["comparisons"]
     ]
-    said = "".join(f'<p class="pt-line">{esc(each["sentence"])}</p>' for each in found["comparisons"])
-    caption = f"{found['judge']} on the first {found['rows']:,} rows, each pair in both orders"
-    return _heading("Judge") + said + table(columns, body, caption=caption)
+    said = "".join(f'<p class="pt-line">{esc(told(each["sentence"]))}</p>' for each in found["comparisons"])
+    rows = f"{found['rows']:,}"
+    caption = t("{judge} on the first {n} rows, each pair in both orders", judge=found["judge"], n=rows)
+    terms = explained(
+        [
+            (t("p-value"), t("How often chance alone gives a lead at least as large; below 0.05 it is no accident.")),
+            (t("Chosen by position"), t("Pairs where the judge took the place and not the answer: less is better.")),
+            (t("Unreadable"), t("Pairs for which the judge did not say which answer it takes.")),
+        ],
+        t("What these figures mean"),
+    )
+    return _heading(t("Judge")) + said + table(columns, body, caption=caption) + terms
 
 
 def safety(found: dict[str, Any]) -> str:
     """How often each model refuses prompts that it should and should not refuse, and how that changed."""
     prompts = found["prompts"]
-    columns = [Column("Model")]
-    columns += [Column(f"Refuses of {prompts[label]:,} {label} prompts", numeric=True) for label in ("unsafe", "safe")]
+    columns = [Column(t("Model"))]
+    columns += [
+        Column(t("Refuses of {n} {label} prompts", n=f"{prompts[label]:,}", label=t(LABELS[label])), numeric=True)
+        for label in ("unsafe", "safe")
+    ]
     body = [
         [each["label"], *(_rate(each[label]["rate"], each[label]["interval"]) for label in ("unsafe", "safe"))]
         for each in found["models"]
     ]
     body += [
-        [f"{each['label']}, change", *(_change(each[label]) for label in ("unsafe", "safe"))]
+        [t("{model}, change", model=each["label"]), *(_change(each[label]) for label in ("unsafe", "safe"))]
         for each in found["comparisons"]
     ]
-    warnings = "".join(notice("warning", text) for text in found["warnings"])
-    caption = "Refusals are told by their phrases, which see words and not meaning"
-    return _heading("Refusals") + warnings + table(columns, body, caption=caption)
+    warnings = "".join(notice("warning", told(text)) for text in found["warnings"])
+    caption = t("Refusals are told by their phrases, which see words and not meaning")
+    return _heading(t("Refusals")) + warnings + table(columns, body, caption=caption)
 
 
 def benchmarks(found: dict[str, Any]) -> str:
     """Every task, metric and model of the harness."""
-    columns = [Column("Task"), Column("Metric"), Column("Model", wide=True)]
-    columns += [Column(name, numeric=True) for name in ("Value", "Standard error", "Documents")]
+    columns = [Column(t("Task")), Column(t("Metric")), Column(t("Model"), wide=True)]
+    columns += [Column(name, numeric=True) for name in (t("Value"), t("Standard error"), t("Documents"))]
     body = [
         [
             each["task"],
             each["metric"],
             each["label"],
-            f"{NONE} ({each['reason']})" if each["value"] is None else f"{each['value']:.4g}",
+            f"{NONE} ({told(each['reason'])})" if each["value"] is None else f"{each['value']:.4g}",
             NONE if each["stderr"] is None else f"{each['stderr']:.2g}",
             NONE if each["n"] is None else f"{each['n']:,}",
         ]
         for each in found["results"]
     ]
-    return _heading("Public benchmarks") + table(columns, body, caption=f"lm-evaluation-harness {found['harness']}")
+    return _heading(t("Public benchmarks")) + table(columns, body, caption=f"lm-evaluation-harness {found['harness']}")
 
 
 def _rate(value: float | None, bounds: list[float] | None) -> str:
-    return share(value) + (f" ({share(bounds[0])} to {share(bounds[1])})" if bounds else "")
+    if not bounds:
+        return share(value)
+    return t("{value} ({low} to {high})", value=share(value), low=share(bounds[0]), high=share(bounds[1]))
 
 
 def _change(found: dict[str, float] | None) -> str:
     if found is None:
         return NONE
-    points = [f"{100 * found[key]:+.1f}" for key in ("difference", "low", "high")]
-    return f"{points[0]} points ({points[1]} to {points[2]})"
+    value, low, high = (f"{100 * found[key]:+.1f}" for key in ("difference", "low", "high"))
+    return t("{value} points ({low} to {high})", value=value, low=low, high=high)

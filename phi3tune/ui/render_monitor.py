@@ -6,7 +6,22 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from phi3tune.ui.render import NONE, Column, counted, duration, empty, esc, facts, latency, notice, number, share, table
+from phi3tune.ui.render import (
+    NONE,
+    Column,
+    counted,
+    duration,
+    empty,
+    esc,
+    explained,
+    facts,
+    latency,
+    notice,
+    number,
+    share,
+    table,
+)  # fmt: skip
+from phi3tune.ui.words import N, t, told
 
 _HALF_DAY = 43_200.0  # from here on a time of day needs its date
 _WIDTH, _HEIGHT = 100.0, 100.0  # of a chart's own coordinates; it is as wide as its place
@@ -21,55 +36,72 @@ class Series(NamedTuple):
 
 
 class Chart(NamedTuple):
+    """`summed`: its values are those of a stretch of time, which is then named."""
+
     title: str
     series: tuple[Series, ...]
     unit: str
+    summed: bool = False
 
 
 CHARTS = (
     Chart(
-        "Requests",
-        (Series("answered", "answered", "pt-fill"), Series("errors", "refused or failed", "pt-fill-bad")),
+        N("Requests"),
+        (Series("answered", N("answered"), "pt-fill"), Series("errors", N("refused or failed"), "pt-fill-bad")),
         "",
+        summed=True,
     ),
-    Chart("First token, median", (Series("first_token", "", "pt-fill"),), "seconds"),
-    Chart("Tokens per second, median", (Series("tokens_per_second", "", "pt-fill"),), ""),
+    Chart(N("First token, median"), (Series("first_token", "", "pt-fill"),), "seconds"),
+    Chart(N("Tokens per second, median"), (Series("tokens_per_second", "", "pt-fill"),), ""),
     Chart(
-        "Tokens",
-        (Series("prompt_tokens", "in", "pt-fill-sub"), Series("completion_tokens", "out", "pt-fill")),
+        N("Tokens"),
+        (Series("prompt_tokens", N("in"), "pt-fill-sub"), Series("completion_tokens", N("out"), "pt-fill")),
         "",
+        summed=True,
     ),
 )
+TERMS = {
+    N("First token"): N("How long a program waits until an answer begins."),
+    N("Median"): N("Half of all requests were faster, half slower."),
+    N("Tokens in, cached"): N("Tokens of prompts, and those of them that were known from the request before."),
+    N("Waited"): N("Time in the line, while other requests were answered."),
+    N("Drift"): N(
+        "Whether what is asked now differs from the rows that the model was trained on; choose a model for it."
+    ),
+}
 
 
 def dashboard(found: Mapping[str, Any], drift: Mapping[str, Any] | None = None) -> str:
     """A summary of `monitor.summary`, and what `monitor.drift` says of one model."""
     said = _drift(drift) if drift is not None else ""
     if not found["requests"]:
-        return said + empty("No requests in this time. Start an endpoint, ask it something, and it is shown here.")
-    return said + _figures(found) + _charts(found) + _tables(found)
+        text = t("No requests in this time. Start an endpoint, ask it something, and it is shown here.")
+        return said + empty(text, picture="chart")
+    terms = explained([(t(name), t(text)) for name, text in TERMS.items()], t("What these figures mean"))
+    return said + _figures(found) + _charts(found) + _tables(found) + terms
 
 
 def _drift(drift: Mapping[str, Any]) -> str:
     level = {True: "warning", False: "good", None: "info"}[drift["large"]]
-    return notice(level, drift["sentence"])
+    return notice(level, told(drift["sentence"]))
 
 
 def _figures(found: Mapping[str, Any]) -> str:
     first, speed, tokens, ratings = (found[name] for name in ("first_token", "tokens_per_second", "tokens", "ratings"))
+    failed = t("{n} ({share})", n=number(found["errors"]), share=share(found["errors"] / found["requests"]))
     items = [
-        (number(found["requests"]), "requests"),
-        (number(found["requests_per_minute"]), "a minute"),
-        (f"{number(found['errors'])} ({share(found['errors'] / found['requests'])})", "refused or failed"),
-        (_seconds(first["p50"]), f"first token, median; 95 % within {_seconds(first['p95'])}"),
-        (number(speed["p50"]), f"tokens per second, median; 95 % above {number(speed['p5'])}"),
-        (number(tokens["prompt"]), f"tokens in, {number(tokens['cached'])} of them cached"),
-        (number(tokens["completion"]), "tokens out"),
+        (number(found["requests"]), t("requests")),
+        (number(found["requests_per_minute"]), t("requests a minute")),
+        (failed, t("refused or failed")),
+        (_seconds(first["p50"]), t("first token, median; 95 % within {time}", time=_seconds(first["p95"]))),
+        (number(speed["p50"]), t("tokens per second, median; 95 % above {n}", n=number(speed["p5"]))),
+        (number(tokens["prompt"]), t("tokens in, {n} of them cached", n=number(tokens["cached"]))),
+        (number(tokens["completion"]), t("tokens out")),
     ]
     if ratings["up"] or ratings["down"]:
-        items.append((f"{ratings['up']:,} : {ratings['down']:,}", "rated good : bad"))
+        items.append((f"{ratings['up']:,} : {ratings['down']:,}", t("rated good : bad")))
     if found["contents"]:
-        items.append((number(found["contents"]), "with their texts kept"))
+        items.append((number(found["contents"]), t("requests with their texts kept")))
     return facts(items)
 
 
@@ -87,7 +119,7 @@ def _chart(chart: Chart, points: Sequence[Mapping[str, Any]], bucket: float, day
     bars = []
     for place, point in enumerate(points):
         base = _HEIGHT
-        told = []
+        values = []
         rects = ""
         for each in chart.series:
             value = point[each.key]
@@ -99,18 +131,21 @@ def _chart(chart: Chart, points: Sequence[Mapping[str, Any]], bucket: float, day
                 f'<rect class="{each.style}" x="{place * width:.3f}" y="{base:.2f}" width="{width * 0.9:.3f}" '
                 f'height="{height:.2f}"/>'
             )
-            told.append(f"{_shown(value, chart.unit)} {each.name}".strip())
+            values.append(f"{_shown(value, chart.unit)} {t(each.name) if each.name else ''}".strip())
         if rects:
-            bars.append(f"<g><title>{esc(_clock(point['time'], days))}: {esc(', '.join(told))}</title>{rects}</g>")
-    peak = f"at most {_shown(top, chart.unit)}" if top else "nothing yet"
-    legend = "".join(f'<i class="{each.style}"></i>{esc(each.name)} ' for each in chart.series if each.name)
-    stretch = f"in {duration(bucket)}" if chart.title in ("Requests", "Tokens") else ""
+            bars.append(f"<g><title>{esc(_clock(point['time'], days))}: {esc(', '.join(values))}</title>{rects}</g>")
+    title, peak = t(chart.title), t("nothing yet")
+    if top:
+        peak = t("at most {value}", value=_shown(top, chart.unit))
+    if top and chart.summed:
+        peak = t("at most {value} in {time}", value=_shown(top, chart.unit), time=duration(bucket))
+    legend = "".join(f'<i class="{each.style}"></i>{esc(t(each.name))} ' for each in chart.series if each.name)
     ends = f"<span>{_clock(points[0]['time'], days)}</span><span>{_clock(points[-1]['time'], days)}</span>"
     return (
-        f'<figure class="pt-chart"><figcaption><b>{esc(chart.title)}</b> {legend}'
-        f"<small>{esc(f'{peak} {stretch}'.strip())}</small></figcaption>"
+        f'<figure class="pt-chart"><figcaption><b>{esc(title)}</b> {legend}'
+        f"<small>{esc(peak)}</small></figcaption>"
         f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{esc(f"{chart.title}: {peak} {stretch}".strip())}">{"".join(bars)}</svg>'
+        f'aria-label="{esc(title)}: {esc(peak)}">{"".join(bars)}</svg>'
         f'<div class="pt-axis">{ends}</div></figure>'
     )
 
@@ -118,32 +153,36 @@ def _chart(chart: Chart, points: Sequence[Mapping[str, Any]], bucket: float, day
 def _tables(found: Mapping[str, Any]) -> str:
     days = found["until"] - found["since"] > _HALF_DAY
     shown = [
-        _requests("Slowest", found["slowest"], days),
-        _requests("Refused or failed", found["failed"], days),
-        _requests("Rated bad", found["ratings"]["bad"], days),
+        _requests(t("Slowest"), found["slowest"], days),
+        _requests(t("Refused or failed"), found["failed"], days),
+        _requests(t("Rated bad"), found["ratings"]["bad"], days),
     ]
     if len(found["models"]) > 1:
-        names = [Column("Model"), *(Column(title, numeric=True) for title in ("Requests", "Failed", "In", "Out"))]
+        names = [
+            Column(t("Model")),
+            *(Column(title, numeric=True) for title in (t("Requests"), t("Failed"), *_tokens())),
+        ]
         keys = ("requests", "errors", "prompt_tokens", "completion_tokens")
         rows = [[row["model"], *(number(row[key]) for key in keys)] for row in found["models"]]
-        shown.append(table(names, rows, caption="By model"))
+        shown.append(table(names, rows, caption=t("By model")))
     if found["guards"]:
-        names = [Column("Guard"), Column("Action"), Column("Found", wide=True), Column("Requests", numeric=True)]
+        names = [
+            Column(t("Guard")),
+            Column(t("Action")),
+            Column(t("Found"), wide=True),
+            Column(t("Requests"), numeric=True),
+        ]
         rows = [[row["guard"], row["action"], row["what"], number(row["requests"])] for row in found["guards"]]
-        shown.append(table(names, rows, caption="Found by guards"))
+        shown.append(table(names, rows, caption=t("Found by guards")))
     return "".join(shown)
 
 
 def _requests(caption: str, rows: Sequence[Mapping[str, Any]], days: bool) -> str:
     if not rows:
         return ""
-    columns = [
-        Column("Time"),
-        Column("Model"),
-        Column("Came to"),
-        *(Column(title, numeric=True) for title in ("Waited", "First token", "Whole", "In", "Out", "Tokens/s")),
-        Column("Request"),
-    ]
+    numeric = (t("Waited"), t("First token"), t("Whole"), *_tokens(), t("Tokens/s"))
+    columns = [Column(t("Time")), Column(t("Model")), Column(t("Came to"))]
+    columns += [*(Column(title, numeric=True) for title in numeric), Column(t("Request"))]
     cells = [
         [
             _clock(row["time"], days),
@@ -158,6 +197,10 @@ def _requests(caption: str, rows: Sequence[Mapping[str, Any]], days: bool) -> st
     return table(columns, cells, caption=f"{caption}: {counted(len(rows), 'request')}")
 
 
+def _tokens() -> tuple[str, str]:
+    return t("Tokens in"), t("Tokens out")
+
+
 def _shown(value: float, unit: str) -> str:
     return latency(value) if unit == "seconds" else number(value)
 
@@ -167,4 +210,4 @@ def _seconds(value: float | None) -> str:
 
 
 def _clock(seconds: float, days: bool) -> str:
-    return time.strftime("%d %b %H:%M" if days else "%H:%M:%S", time.localtime(seconds))
+    return time.strftime(t("%d %b %H:%M") if days else "%H:%M:%S", time.localtime(seconds))

@@ -8,11 +8,37 @@ from typing import Any
 
 from phi3tune.evaluation import figures
 from phi3tune.jobs import JobView
-from phi3tune.ui.render import NONE, Column, counted, empty, esc, notice, share, table
+from phi3tune.ui.render import NONE, Column, counted, empty, esc, explained, notice, share, table
 from phi3tune.ui.render_jobs import doing, progress
+from phi3tune.ui.words import N, t, told
 
 TONES = {"better": "good", "worse": "bad", "undecided": "info"}
 CLASSES_SHOWN = 20
+PARTS = {"train": N("train"), "validation": N("validation"), "test": N("test")}
+# Metrics by their title, and what each of them says.
+MEANINGS = {
+    N("Accuracy"): N("Rows whose answer is the right label."),
+    N("Macro F1"): N("F1 of each label, averaged: a rare label counts as much as a frequent one."),
+    N("Exact match"): N("Rows whose answer is the reference, character for character."),
+    N("Exact match, normalised"): N("The same, without regard to case, punctuation and articles."),
+    N("Token F1"): N("Words that answer and reference share: 100 % when all of both are the same."),
+    N("ROUGE-L"): N("The longest run of words, gaps allowed, that answer and reference share."),
+    N("chrF"): N("Runs of up to six characters that answer and reference share."),
+    N("BLEU"): N("Runs of up to four words that answer and reference share; used for translations."),
+    N("Numeric match"): N("Rows whose answer has the reference's number."),
+    N("Pattern match"): N("Rows whose answer holds the pattern that was given."),
+    N("Valid JSON"): N("Rows whose answer can be read as JSON."),
+    N("Satisfies the JSON schema"): N("Rows whose answer is JSON of the shape that was given."),
+    N("Perplexity"): N(
+        "How surprised the model is by the reference: 1 is not at all, 10 like guessing among ten words."
+    ),
+    N("Token accuracy"): N("Tokens of the reference that were the model's first choice."),
+    N("Tokens per answer"): N("How long answers are, in the pieces of words that the model reads and writes."),
+    N("Characters per answer"): N("How long answers are."),
+    N("Answers cut off"): N("Answers that reached the longest length allowed before they ended."),
+    N("Seconds per answer"): N("Time of an answer from question to end, on the machine that evaluated."),
+    N("Seconds to the first token"): N("Time until the first piece of an answer."),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,7 @@ def read(job: JobView) -> Report | None:
 
 def name(job: JobView) -> str:
     """What the picker calls an evaluation: which, when, and how it stands unless it has finished."""
-    when = time.strftime("%d %b %H:%M", time.localtime(job.created))
+    when = time.strftime(t("%d %b %H:%M"), time.localtime(job.created))
     whose = f"{job.folder.parent.parent.name} · " if job.folder.parent.name == "eval" else ""
     return f"{whose}{job.id} · {when}{'' if job.state == 'completed' else f' · {doing(job)}'}"
 
@@ -57,28 +83,40 @@ def status(job: JobView | None) -> str:
     if job is None or job.state == "completed":
         return ""
     if job.state == "failed":
-        return notice("bad", f"Failed: {(job.reason or 'no reason was given').rstrip('.')}.")
-    if job.state == "stopped":
-        return notice("info", "Stopped before it had a report.", "Press Continue: the answers so far are kept.")
+        why = told(job.reason).rstrip(".") if job.reason else t("no reason was given")
+        todo = t("Press Continue to try again: the answers so far are kept.")
+        return notice("bad", t("Failed: {reason}.", reason=why), todo)
+    if job.state in ("stopped", "paused"):
+        todo = t("Press Continue: the answers so far are kept.")
+        return notice("info", t("Stopped before it had a report."), todo)
     return progress(job, "row ")
 
 
 def verdict(found: Report | None) -> str:
     """A sentence for each model after the first: better, worse, or not enough rows to say."""
     if found is None:
-        return empty("Choose the base model and your run, and press Evaluate: the scores of both appear here.")
+        text = t("Choose the base model and your run, and press Evaluate: the scores of both appear here.")
+        return empty(text, picture="chart")
     report = found.report
     if report["dataset"] is None:
         return ""
-    where = f"{report['dataset']['name']}, {report['split']} part, {counted(int(report['rows']), 'row')}"
+    given = {
+        "dataset": report["dataset"]["name"],
+        "part": t(PARTS.get(report["split"], report["split"])),
+        "rows": counted(int(report["rows"]), "row"),
+    }
+    where = t("{dataset}, {part} part, {rows}.", **given)
     if report.get("left_out"):
-        where += f"; {counted(int(report['left_out']), 'row')} left out because a model was trained on them"
+        out = counted(int(report["left_out"]), "row")
+        where = t(
+            "{dataset}, {part} part, {rows}; {out} left out because a model was trained on them.", **given, out=out
+        )
     tones = [TONES[entry["verdict"]] for entry in report["comparisons"]] or ["plain"]
     lines = [
-        f'<p class="pt-verdict pt-verdict-{tone}">{esc(sentence)}</p>'
+        f'<p class="pt-verdict pt-verdict-{tone}">{esc(told(sentence))}</p>'
         for tone, sentence in zip(tones, figures.headline(report), strict=True)
     ]
-    return f"{''.join(lines)}<p class='pt-line'>{esc(where)}.</p>"
+    return f"{''.join(lines)}<p class='pt-line'>{esc(where)}</p>"
 
 
 def _unit(found: Report, metric: str) -> str:
@@ -92,7 +130,11 @@ def value(found: Report, entry: dict[str, Any], metric: str) -> str:
 
 def interval(found: Report, entry: dict[str, Any], metric: str) -> str:
     """`79.4 to 90.0 %`: the 95 % interval of a model's value; empty where there is none."""
-    return figures.interval(entry["intervals"].get(metric), _unit(found, metric))
+    bounds, unit = entry["intervals"].get(metric), _unit(found, metric)
+    if bounds is None:
+        return ""
+    low, high = (figures.shown(bound, unit) for bound in bounds)
+    return t("{low} to {high}", low=low.removesuffix(" %").removesuffix(" s"), high=high)
 
 
 def metrics(found: Report | None) -> str:
@@ -100,7 +142,7 @@ def metrics(found: Report | None) -> str:
     if found is None or not found.report["metrics"]:
         return ""
     entries = found.report["models"]
-    columns = [Column("Metric", html=True), *(Column(name, numeric=True, html=True) for name in found.models)]
+    columns = [Column(t("Metric"), html=True), *(Column(name, numeric=True, html=True) for name in found.models)]
     body = []
     for metric in found.report["metrics"]:
         key = metric["name"]
@@ -108,19 +150,25 @@ def metrics(found: Report | None) -> str:
         best = None
         if len(known) > 1 and metric["better"] is not None:
             best = (min if metric["better"] == "lower" else max)(known)
-        hint = ' <span class="pt-sub">lower is better</span>' if metric["better"] == "lower" else ""
-        mark = ' <span class="pt-tag">verdict</span>' if key == found.metric else ""
+        hint = f' <span class="pt-sub">{esc(t("lower is better"))}</span>' if metric["better"] == "lower" else ""
+        mark = f' <span class="pt-tag">{esc(t("verdict"))}</span>' if key == found.metric else ""
         cells = [_cell(found, entry, key, best) for entry in entries]
         count = max((entry["counts"].get(key, 0) for entry in entries), default=0)
-        body.append([f"{esc(metric['title'])}{mark}{hint}", *cells, f"{count:,} {metric['over']}"])
-    caption = "Under each value: the interval that holds the true value 95 times in 100"
-    return table([*columns, Column("Counted over", numeric=True)], body, caption=caption)
+        body.append([f"{esc(t(metric['title']))}{mark}{hint}", *cells, _over(count, metric["over"])])
+    caption = t("Under each value its 95 % interval: with other rows of this kind, it would lie there 95 times in 100")
+    shown = table([*columns, Column(t("Counted over"), numeric=True)], body, caption=caption)
+    titles = [metric["title"] for metric in found.report["metrics"] if metric["title"] in MEANINGS]
+    return shown + explained([(t(each), t(MEANINGS[each])) for each in titles], t("What these figures mean"))
+
+
+def _over(count: int, unit: str) -> str:
+    return counted(count, "token") if unit == "tokens" else counted(count, "row")
 
 
 def _cell(found: Report, entry: dict[str, Any], key: str, best: float | None) -> str:
     given = entry["metrics"].get(key)
     if given is None:
-        return f'<span title="{esc(entry["reasons"].get(key, ""))}">{NONE}</span>'
+        return f'<span title="{esc(told(entry["reasons"].get(key, "")))}">{NONE}</span>'
     text = esc(value(found, entry, key))
     bounds = interval(found, entry, key)
     under = f'<span class="pt-interval">{esc(bounds)}</span>' if bounds else ""
@@ -148,10 +196,11 @@ def _chart(chart: figures.Chart) -> str:
             f'{whisker}</span><span class="pt-chart-value">{esc(bar.text)}</span></div>'
         )
     words = "; ".join(f"{bar.label} {bar.text}" for bar in chart.bars)
-    note = f" · {chart.note}" if chart.note else ""
+    title = t(chart.title)
+    note = f" · {t('lower is better')}" if chart.note else ""
     return (
-        f'<figure class="pt-chart" role="img" aria-label="{esc(chart.title)}: {esc(words)}">'
-        f"<figcaption>{esc(chart.title + note)}</figcaption>{''.join(bars)}</figure>"
+        f'<figure class="pt-chart" role="img" aria-label="{esc(title)}: {esc(words)}">'
+        f"<figcaption>{esc(title + note)}</figcaption>{''.join(bars)}</figure>"
     )
 
 
@@ -164,31 +213,40 @@ def labels(found: Report | None) -> str:
     for place, entry in enumerate(entries):
         opened = " open" if place == len(entries) - 1 else ""
         inside = _classes(entry["labels"]["per_class"]) + _confusion(entry["labels"]["confusion"])
-        parts.append(f"<details{opened}><summary>Labels: {esc(entry['label'])}</summary>{inside}</details>")
+        title = esc(t("Labels: {model}", model=entry["label"]))
+        parts.append(f"<details{opened}><summary>{title}</summary>{inside}</details>")
     return "".join(parts)
 
 
 def _classes(classes: list[dict[str, Any]]) -> str:
     columns = [
-        Column("Label", wide=True),
-        *(Column(name, numeric=True) for name in ("Precision", "Recall", "F1", "Rows")),
+        Column(t("Label"), wide=True),
+        *(Column(name, numeric=True) for name in (t("Precision"), t("Recall"), "F1", t("Rows"))),
     ]
     body = [
         [each["label"], share(each["precision"]), share(each["recall"]), share(each["f1"]), f"{each['support']:,}"]
         for each in sorted(classes, key=lambda each: each["f1"])[:CLASSES_SHOWN]
     ]
-    more = f"; the {CLASSES_SHOWN} worst are shown" if len(classes) > CLASSES_SHOWN else ""
-    return table(columns, body, caption=f"{counted(len(classes), 'label')}, the worst first{more}")
+    count = counted(len(classes), "label")
+    caption = t("{labels}, the worst first", labels=count)
+    if len(classes) > CLASSES_SHOWN:
+        caption = t("{labels}, of which the {n} worst are shown", labels=count, n=CLASSES_SHOWN)
+    terms = [
+        (t("Precision"), t("Of the rows that were answered with this label, those where it is right.")),
+        (t("Recall"), t("Of the rows that have this label, those that were answered with it.")),
+        ("F1", t("Both in one figure: high only when both are.")),
+    ]
+    return table(columns, body, caption=caption) + explained(terms, t("What these figures mean"))
 
 
 def _confusion(confusion: dict[str, Any]) -> str:
     names, matrix = confusion["labels"], confusion["matrix"]
     if len(names) > CLASSES_SHOWN:
         return ""
-    columns = [Column("Reference \\ answer"), *(Column(str(name), numeric=True, html=True) for name in names)]
+    columns = [Column(t("Reference \\ answer")), *(Column(str(name), numeric=True, html=True) for name in names)]
     body = []
     for name, line in zip(names, matrix, strict=True):
         most = max(line) or 1
         cells = [f'<span class="pt-heat" style="--heat:{100 * count / most:.0f}%">{count:,}</span>' for count in line]
         body.append([str(name), *cells])
-    return table(columns, body, caption="Rows of each reference label, by the label that was answered")
+    return table(columns, body, caption=t("Rows of each reference label, by the label that was answered"))

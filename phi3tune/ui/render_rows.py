@@ -8,10 +8,11 @@ from typing import Any
 from phi3tune.evaluation.flips import right
 from phi3tune.ui.render import Column, answer_text, counted, empty, esc, number, table
 from phi3tune.ui.render_report import Report
+from phi3tune.ui.words import N, t, told
 
 ALL = "all"
 ROWS_SHOWN = 200
-WORST, FILED = "worst first", "as in the file"
+WORST, FILED = N("worst first"), N("as in the file")
 ORDERS = (WORST, FILED)
 # A token's loss in nats at which its colour is full: the model gave it 1 chance in about 150.
 FULL_LOSS = 5.0
@@ -20,21 +21,25 @@ FULL_LOSS = 5.0
 def rows(found: Report | None, keep: str, order: str = WORST) -> str:
     """Prompt, reference and every answer of the rows that the filter keeps. A row can be opened."""
     if found is None:
-        return empty("Every row with the answers of all models appears here, to see what was fixed and what broke.")
+        text = t("Every row with the answers of all models appears here, to see what was fixed and what broke.")
+        return empty(text, picture="rows")
     kept = [place for place in range(len(found.rows)) if FILTERS[keep](found.rows[place], found.metric)]
     if order == WORST:
         kept.sort(key=lambda place: _merit(found.rows[place]["answers"][-1], found.metric))
-    columns = [Column("Row", numeric=True, html=True), Column("Prompt", wide=True), Column("Reference", wide=True)]
+    columns = [Column(t("Row"), numeric=True, html=True), Column(t("Prompt"), wide=True)]
+    columns.append(Column(t("Reference"), wide=True))
     columns += [Column(model, wide=True, html=True) for model in found.models]
     body = [_line(found.rows[place], place, found.metric) for place in kept[:ROWS_SHOWN]]
-    more = f"; the first {ROWS_SHOWN:,} are shown" if len(kept) > ROWS_SHOWN else ""
-    return table(columns, body, caption=f"{len(kept):,} of {counted(len(found.rows), 'row')}{more}")
+    count = t("{n} of {rows}", n=f"{len(kept):,}", rows=counted(len(found.rows), "row"))
+    if len(kept) > ROWS_SHOWN:
+        count = t("{count}; the first {n} are shown", count=count, n=f"{ROWS_SHOWN:,}")
+    return table(columns, body, caption=count)
 
 
 def _line(row: dict[str, Any], place: int, metric: str) -> list[object]:
     button = (
         f'<button type="button" class="pt-open" data-place="{place}" '
-        f'aria-label="Open row {row["row"] + 1}">{row["row"] + 1:,}</button>'
+        f'aria-label="{esc(t("Open row {n}", n=row["row"] + 1))}">{row["row"] + 1:,}</button>'
     )
     return [button, prompt(row), row["reference"], *(_answer(answer, metric) for answer in row["answers"])]
 
@@ -42,18 +47,22 @@ def _line(row: dict[str, Any], place: int, metric: str) -> list[object]:
 def prompt(row: dict[str, Any]) -> str:
     """The user's last words; earlier turns only by their number."""
     messages = row["prompt"]
-    earlier = f"[after {counted(len(messages) - 1, 'message')}] " if len(messages) > 1 else ""
-    return f"{earlier}{messages[-1]['content']}" if messages else ""
+    if not messages:
+        return ""
+    last = str(messages[-1]["content"])
+    if len(messages) == 1:
+        return last
+    return t("[after {messages}] {last}", messages=counted(len(messages) - 1, "message"), last=last)
 
 
 def _answer(answer: dict[str, Any], metric: str) -> str:
     if answer["answer"] is None:
-        return f'<span class="pt-sub">no answer: {esc(answer["reason"])}</span>'
+        return f'<span class="pt-sub">{esc(t("no answer: {reason}", reason=told(answer["reason"])))}</span>'
     good = right(answer, metric)
     kind, mark = ("pt-right", "✓") if good else ("pt-wrong", "✗")
-    meaning = "right" if good else "not right"
-    text = esc(answer["answer"]) if answer["answer"].strip() else '<span class="pt-sub">no text</span>'
-    return f'<span class="{kind}" title="{meaning}">{mark}</span> {text}'
+    meaning = t("right") if good else t("not right")
+    text = esc(answer["answer"]) if answer["answer"].strip() else f'<span class="pt-sub">{esc(t("no text"))}</span>'
+    return f'<span class="{kind}" role="img" aria-label="{esc(meaning)}" title="{esc(meaning)}">{mark}</span> {text}'
 
 
 def _merit(answer: dict[str, Any], metric: str) -> tuple[float, float]:
@@ -75,6 +84,10 @@ FILTERS: dict[str, Callable[[dict[str, Any], str], bool]] = {
     "both wrong": lambda row, metric: _both(row, metric) == (False, False),
     "differ": lambda row, metric: len({answer["answer"] for answer in row["answers"]}) > 1,
 }
+NAMES = {
+    ALL: N("all"), "fixed": N("fixed"), "broken": N("broken"), "both wrong": N("both wrong"), "differ": N("differ"),
+}  # fmt: skip
+SPEAKERS = {"system": N("system"), "user": N("user"), "assistant": N("assistant"), "reference": N("reference")}
 
 
 def counts(found: Report) -> dict[str, int]:
@@ -88,13 +101,17 @@ def detail(found: Report, place: int, losses: Sequence[Sequence[tuple[str, float
     losses  for each model: text and loss in nats of every loss-bearing token of the reference; empty if not known
     """
     row = found.rows[place]
+    turns = [*((turn["role"], turn["content"]) for turn in row["prompt"]), ("reference", row["reference"])]
     chat = "".join(
-        f'<div class="pt-message"><b>{esc(turn["role"])}</b><span>{esc(turn["content"])}</span></div>'
-        for turn in [*row["prompt"], {"role": "reference", "content": row["reference"]}]
+        f'<div class="pt-message"><b>{esc(t(SPEAKERS.get(role, role)))}</b><span>{esc(text)}</span></div>'
+        for role, text in turns
     )
-    parts = [f'<h3 class="pt-small-heading">Row {row["row"] + 1:,} of {esc(row["file"])}</h3>{chat}']
+    heading = t("Row {n} of {file}", n=f"{row['row'] + 1:,}", file=row["file"])
+    parts = [f'<h3 class="pt-small-heading">{esc(heading)}</h3>{chat}']
     for label, answer, tokens in zip(found.models, row["answers"], losses, strict=True):
-        said = f"No answer: {answer['reason']}" if answer["answer"] is None else answer["answer"]
+        said = answer["answer"]
+        if said is None:
+            said = t("No answer: {reason}", reason=told(answer["reason"]))
         parts.append(f'<h4 class="pt-model">{esc(label)}</h4>{answer_text(said)}{_losses(tokens)}')
     return "".join(parts)
 
@@ -104,11 +121,12 @@ def _losses(tokens: Sequence[tuple[str, float]]) -> str:
         return ""
     spans = "".join(
         f'<span class="pt-loss" style="--loss:{min(100.0, 100 * loss / FULL_LOSS):.0f}%" '
-        f'title="loss {number(loss)}">{esc(text)}</span>'
+        f'title="{esc(t("loss {value} nats", value=number(loss)))}">{esc(text)}</span>'
         for text, loss in tokens
     )
     mean = sum(loss for _, loss in tokens) / len(tokens)
-    legend = (
-        f"The reference, as this model expected it: mean loss {number(mean)} per token; the redder, the less expected"
+    legend = t(
+        "The reference, as this model expected it: mean loss {value} nats per token; the redder, the less expected.",
+        value=number(mean),
     )
     return f'<p class="pt-legend">{esc(legend)}</p><div class="pt-tokens" tabindex="0">{spans}</div>'

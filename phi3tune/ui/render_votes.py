@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from phi3tune.ui.render import Column, counted, empty, esc, share, table
+from phi3tune.ui.render import NONE, Column, counted, empty, esc, share, table
+from phi3tune.ui.words import t
 from phi3tune.votes import Share, Tally
 
 
@@ -11,43 +12,48 @@ def sentence(found: Tally, first: str, second: str) -> str:
     pair = found.pair(first, second)
     if pair is None:
         return ""
+    names = {"first": first, "second": second}
     if pair.share.value is None:
-        told = "no vote has decided between them yet"
+        lines = [t("No vote has decided between {first} and {second} yet.", **names)]
     else:
         low, high = pair.share.interval
-        sure = "" if low > 0.5 or high < 0.5 else "; more votes are needed to tell them apart"
-        told = f"{first} won {pair.wins:,} of {pair.share.decided:,} decided votes, {_share(pair.share)}{sure}"
-    ties = f" ({counted(pair.ties, 'tie')}, both bad {pair.both_bad:,} times)" if pair.ties or pair.both_bad else ""
-    return f'<p class="pt-difference">{esc(f"{first} against {second}: {told}{ties}.")}</p>'
+        won = {"won": f"{pair.wins:,}", "n": f"{pair.share.decided:,}", "share": _share(pair.share)}
+        lines = [t("{first} won {won} of {n} decided votes against {second}: {share}.", **names, **won)]
+        if low <= 0.5 <= high:
+            lines.append(t("More votes are needed to tell them apart."))
+    if pair.ties or pair.both_bad:
+        lines.append(t("Ties: {ties}; both bad: {bad}.", ties=f"{pair.ties:,}", bad=f"{pair.both_bad:,}"))
+    return f'<p class="pt-difference">{esc(" ".join(lines))}</p>'
 
 
 def _share(of: Share) -> str:
+    if not of.decided:
+        return NONE
     low, high = of.interval
-    return f"{share(of.value)} (95 % interval {share(low)} to {share(high)})"
+    return t("{share} (95 % interval {low} to {high})", share=share(of.value), low=share(low), high=share(high))
 
 
 def tally(found: Tally) -> str:
     """Both tables: each model over all its votes, and each pair."""
     if not found.votes:
-        return empty("Choose Blind, ask two models, and say which answer is better: the votes add up here.")
-    models = [
-        [record.model, record.votes, record.share.wins, _share(record.share) if record.share.decided else "–"]
-        for record in found.models
-    ]
+        say = t("Ask two different models the same question, and say which answer is better: the votes add up here.")
+        return empty(say, picture="table")
+    models = [[record.model, record.votes, record.share.wins, _share(record.share)] for record in found.models]
     pairs = [
-        [f"{pair.first} against {pair.second}", pair.wins, pair.losses, pair.ties, pair.both_bad,
-         _share(pair.share) if pair.share.decided else "–"]
+        [t("{first} against {second}", first=pair.first, second=pair.second), pair.wins, pair.losses, pair.ties,
+         pair.both_bad, _share(pair.share)]
         for pair in found.pairs
     ]  # fmt: skip
     by_model = [
-        Column("Model", wide=True),
-        Column("Votes", numeric=True),
-        Column("Won", numeric=True),
-        Column("Win rate"),
+        Column(t("Model"), wide=True),
+        Column(t("Votes"), numeric=True),
+        Column(t("Won"), numeric=True),
+        Column(t("Win rate")),
     ]
-    by_pair = [
-        Column("Pair", wide=True),
-        *(Column(name, numeric=True) for name in ("First", "Second", "Ties", "Both bad")),
-    ]
-    caption = f"{counted(found.votes, 'vote')}; win rates leave out ties and rounds in which all answers were bad"
-    return table(by_model, models, caption=caption) + table([*by_pair, Column("First preferred")], pairs)
+    counts = (t("First"), t("Second"), t("Ties"), t("Both bad"))
+    by_pair = [Column(t("Pair"), wide=True), *(Column(name, numeric=True) for name in counts)]
+    lines = [t("{votes}; win rates leave out ties and rounds in which all answers were bad.",
+               votes=counted(found.votes, "vote"))]  # fmt: skip
+    if found.named:
+        lines.append(t("{n} of them were given with the names in sight, which a name may sway.", n=f"{found.named:,}"))
+    return table(by_model, models, caption=" ".join(lines)) + table([*by_pair, Column(t("First preferred"))], pairs)

@@ -10,14 +10,16 @@ from typing import Any
 import gradio as gr
 
 from phi3tune import archive, compare_runs, jobs, sweeps
+from phi3tune.config import HostedConfig
 from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 from phi3tune.ui import charts, render_runs
 from phi3tune.ui.live import Cursor
 from phi3tune.ui.render import section
 from phi3tune.ui.wire import ACTION, Updates, toasts
+from phi3tune.ui.words import N, t
 
-ALL_PROJECTS = "all projects"
+ALL_PROJECTS = N("all projects")
 COMPARED = 6
 OPEN_RUN = (
     "element.addEventListener('click', e => { const run = e.target.closest('[data-run]');"
@@ -31,6 +33,8 @@ MOVE_JOB = (
 
 @dataclass
 class RunsTab:
+    """`upload` is None, and the queue keeps its order, where the page serves visitors."""
+
     project: gr.Dropdown
     runs: gr.HTML
     queue: gr.HTML
@@ -42,7 +46,7 @@ class RunsTab:
     results: gr.HTML
     sweep: gr.Dropdown
     trials: gr.HTML
-    upload: gr.UploadButton
+    upload: gr.UploadButton | None
 
     @property
     def parts(self) -> list[Any]:
@@ -62,9 +66,10 @@ class RunsTab:
         names = tuple(job.id for job in reversed(runs))
         projects = (ALL_PROJECTS, *sorted({job.project for job in runs if job.project}))
         listed = [job for job in runs if project not in projects[1:] or job.project == project]
-        table, line = render_runs.runs(listed), render_runs.queue(active, workspace)
+        table = render_runs.runs(listed)
+        line = render_runs.queue(active, workspace, movable=self.upload is not None)
         new: dict[Any, tuple[object, Any]] = {
-            self.project: (projects, gr.Dropdown(projects)),
+            self.project: (projects, gr.Dropdown([(t(ALL_PROJECTS), ALL_PROJECTS), *projects[1:]])),
             self.runs: (table, table),
             self.queue: (line, line),
             self.compared: (names, gr.Dropdown(names)),
@@ -81,40 +86,48 @@ def _trials(name: str | None, workspace: Workspace) -> str:
     return render_runs.sweep(None if name is None else sweeps.table(sweeps.find(name, workspace), workspace))
 
 
-def build() -> RunsTab:
+def build(rules: HostedConfig | None) -> RunsTab:
+    """`rules` are those of a hosted app, where nobody moves another one's place; None for the person at the machine."""
+    upload = None
     with gr.Column(elem_classes="pt-card"):
         with gr.Row(elem_classes="pt-bar-row"):
-            gr.HTML(section("", "Runs", "newest first; press a name to open it"))
+            gr.HTML(section("", t("Runs"), t("newest first; press a name to open it")))
             project = gr.Dropdown(
-                [ALL_PROJECTS], value=ALL_PROJECTS, label="Project", elem_id="runs-project", min_width=180, scale=0
+                [(t(ALL_PROJECTS), ALL_PROJECTS)],
+                value=ALL_PROJECTS,
+                label=t("Project"),
+                elem_id="runs-project",
+                min_width=180,
+                scale=0,
             )
-            with gr.Row(elem_classes="pt-buttons"):
-                upload = gr.UploadButton("Import a run", file_types=[".zip"], size="sm", elem_id="import-run")
+            if rules is None:
+                with gr.Row(elem_classes="pt-buttons"):
+                    upload = gr.UploadButton(t("Import a run"), file_types=[".zip"], size="sm", elem_id="import-run")
         runs = gr.HTML(render_runs.runs([]), elem_id="runs", js_on_load=OPEN_RUN)
     with gr.Column(elem_classes="pt-card"):
-        gr.HTML(section("", "Queue", "one training run at a time; evaluations and builds have a line of their own"))
+        hint = t("one training run at a time; evaluations and builds have a line of their own")
+        gr.HTML(section("", t("Queue"), hint))
         queue = gr.HTML(elem_id="queue", js_on_load=MOVE_JOB)
     with gr.Column(elem_classes="pt-card"):
-        gr.HTML(section("", "Compare runs"))
+        gr.HTML(section("", t("Compare runs"), t("their curves, the settings that differ, and what came of them")))
         with gr.Row(elem_classes="pt-bar-row"):
             compared = gr.Dropdown(
                 [],
                 value=[],
                 multiselect=True,
                 max_choices=COMPARED,
-                label="Runs to compare",
-                info="Two to six.",
+                label=t("Runs to compare"),
+                info=t("Two to six."),
                 elem_id="compared",
             )
-            metric = gr.Radio(
-                list(charts.COMPARED), value=next(iter(charts.COMPARED)), label="Curve", elem_id="compared-metric"
-            )
-            compare = gr.Button("Compare", variant="primary", elem_id="compare-runs", scale=0, min_width=120)
+            curves_of = [(t(name), name) for name in charts.COMPARED]
+            metric = gr.Radio(curves_of, value=next(iter(charts.COMPARED)), label=t("Curve"), elem_id="compared-metric")
+            compare = gr.Button(t("Compare"), variant="primary", elem_id="compare-runs", scale=0, min_width=120)
         curves = gr.LinePlot(
             x="step",
             y="value",
             color="series",
-            x_title="step",
+            x_title=t("step"),
             y_title=" ",
             color_title=" ",
             height=340,
@@ -127,8 +140,8 @@ def build() -> RunsTab:
             differences = gr.HTML(elem_id="compared-settings")
             results = gr.HTML(elem_id="compared-results")
     with gr.Column(elem_classes="pt-card"):
-        gr.HTML(section("", "Sweeps", "started in the Train tab; the best trial first"))
-        sweep = gr.Dropdown([], value=None, label="Sweep", elem_id="sweep", visible=False)
+        gr.HTML(section("", t("Sweeps"), t("several runs that try settings, started in the Train tab; the best first")))
+        sweep = gr.Dropdown([], value=None, label=t("Sweep"), elem_id="sweep", visible=False)
         trials = gr.HTML(render_runs.sweep(None), elem_id="trials", js_on_load=OPEN_RUN)
     return RunsTab(project, runs, queue, compared, compare, metric, curves, differences, results, sweep, trials, upload)
 
@@ -146,6 +159,8 @@ def connect(
         act = getattr(event, "act", None)
         if act == "cancel":
             jobs.cancel(folder, workspace)
+        elif tab.upload is None:
+            return
         elif act == "first":
             jobs.reorder(folder, workspace, 1)
         elif act == "up":
@@ -158,18 +173,19 @@ def connect(
         return {
             tab.differences: render_runs.settings(found["settings"], found["runs"]),
             tab.results: render_runs.results(found["results"]),
-            tab.curves: gr.LinePlot(curves, title=metric, visible=not curves.empty),
+            tab.curves: gr.LinePlot(curves, title=t(metric), visible=not curves.empty),
         }
 
     def take(path: str) -> None:
         name = archive.import_run(Path(path), workspace)
-        gr.Info(f"The run was imported as {name}.")
+        gr.Info(t("The run was imported as {name}; press its name to open it.", name=name))
 
     for table in (tab.runs, tab.trials):
         refresh(table.click(toasts(open_run), None, shown, **ACTION).then)
     refresh(tab.queue.click(toasts(move), None, None, **ACTION).then)
     outputs = [tab.differences, tab.results, tab.curves]
     gr.on([tab.compare.click, tab.metric.input], toasts(compare), [tab.compared, tab.metric], outputs, **ACTION)
-    refresh(tab.upload.upload(toasts(take), tab.upload, None, **ACTION).then)
+    if tab.upload is not None:
+        refresh(tab.upload.upload(toasts(take), tab.upload, None, **ACTION).then)
     for chosen in (tab.project, tab.sweep):
         refresh(chosen.input)

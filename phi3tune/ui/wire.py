@@ -12,9 +12,11 @@ from phi3tune import data
 from phi3tune.engines import models
 from phi3tune.errors import UserError
 from phi3tune.paths import MANIFEST, Workspace
+from phi3tune.ui.words import N, t, told
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ORIGINS = {"bundled": N("bundled"), "stored": N("stored")}
 Choices = list[tuple[str, str]]
 Updates = dict[Any, Any]
 
@@ -32,7 +34,7 @@ def toasts(handler: Callable[P, R]) -> Callable[P, R]:
         try:
             return handler(*args, **kwargs)
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(told(error), print_exception=False) from None
 
     return run
 
@@ -57,14 +59,14 @@ def dataset_choices(workspace: Workspace) -> Choices:
 
 
 def _dataset_label(info: data.DatasetInfo) -> str:
-    return info.title if info.version > 1 else f"{info.name} ({info.kind})"
+    return info.title if info.version > 1 else f"{info.name} ({t(ORIGINS[info.kind])})"
 
 
 def known_dataset(dataset_id: object, workspace: Workspace) -> str:
     """A dataset of the list, by its id. Nothing else: the page opens no path that a client names."""
     if dataset_id in {info.id for info in data.list_datasets(workspace)}:
         return str(dataset_id)
-    raise UserError("Choose a dataset from the list, or upload a file.")
+    raise UserError(t("Choose a dataset from the list, or upload a file."))
 
 
 def stored_choices(workspace: Workspace) -> Choices:
@@ -77,7 +79,7 @@ def stored_file(dataset_id: object, workspace: Workspace) -> str:
     for info in data.list_datasets(workspace):
         if info.id == dataset_id and info.kind == "stored":
             return str(info.path)
-    raise UserError("Choose an uploaded file from the list, or upload one in the Train tab.")
+    raise UserError(t("Choose an uploaded file from the list, or upload one in the Data tab."))
 
 
 def base_of(ref: models.ModelRef, workspace: Workspace) -> str:
@@ -105,6 +107,6 @@ def stepwise(handler: Callable[P, Iterator[R]]) -> Callable[P, Iterator[R]]:
         try:
             yield from handler(*args, **kwargs)
         except UserError as error:
-            raise gr.Error(str(error), print_exception=False) from None
+            raise gr.Error(told(error), print_exception=False) from None
 
     return run

@@ -127,7 +127,8 @@ def recognised(message: str) -> str:
     for pattern, text in _templates():
         if found := pattern.fullmatch(message):
             return text.format(*map(recognised, found.groups()))
-    return message
+    first, several, rest = message.partition("; ")
+    return f"{recognised(first)}; {recognised(rest)}" if several else message
 
 
 @lru_cache(maxsize=1)

@@ -101,7 +101,7 @@ def visit(browser: Browser, app: App) -> Iterator[Visit]:
     opened = Visit(context.new_page())
     opened.watch()
     opened.page.goto(app.url)
-    opened.page.locator("#start").wait_for()
+    opened.page.locator("#dataset").wait_for()
     yield opened
     context.close()
     assert opened.hosts <= {"127.0.0.1", ""}

@@ -30,8 +30,11 @@ def fill(page: Page, elem_id: str, text: str) -> None:
 
 
 def start_run(page: Page, name: str, epochs: str) -> None:
-    open_tab(page, "Train")
+    open_tab(page, "Data")
     expect(page.locator("#dataset input")).to_have_value(re.compile("lantern-support"))
+    expect(page.locator("#data-summary")).to_contain_text("train rows", timeout=30_000)
+    page.locator("#data-use").click()
+    expect(page.locator("#train-data")).to_contain_text("lantern-support")
     fill(page, "set-name", name)
     fill(page, "set-epochs", epochs)
     page.locator("#start").click()

@@ -199,3 +199,16 @@ def test_the_settings_page_of_the_docs_is_made_from_the_code() -> None:
 
     page = Path(__file__).parents[2] / "docs" / "settings.md"
     assert page.read_text(encoding="utf-8") == settings_page(), "run: make docs"
+
+
+def test_a_vote_is_kept_and_says_one_thing(capsys: pytest.CaptureFixture[str], nano: Path) -> None:
+    pair = ["votes", "add", "phi3-nano", str(nano)]
+    for wrong in ([], ["--tie", "--bad"], ["--best", "somebody"]):
+        assert main([*pair, *wrong]) == 2
+    assert main([*pair, "--best", "phi3-nano"]) == 0
+    assert main([*pair, "--tie"]) == 0
+    capsys.readouterr()
+    assert main(["votes", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["votes"] == 2
+    assert {model["model"]: model["share"]["value"] for model in told["models"]}["phi3-nano"] == 1.0

@@ -14,7 +14,7 @@ from phi3tune.engines.models import resolve
 from phi3tune.errors import UserError
 from phi3tune.events import Progress
 from phi3tune.export.push import push
-from phi3tune.paths import Workspace, manifest_problem
+from phi3tune.paths import Workspace, manifest_problem, write_manifest
 from tests.fake_builds import fake_build
 from tests.fake_hub import FakeHub, Repo, fake_hub
 from tests.fakes import RecordingReporter
@@ -101,6 +101,32 @@ def test_pushing_again_sends_no_large_file_twice(hub: FakeHub, workspace: Worksp
     before = sum(method == "PUT" for method, _, _ in hub.requests)
     push(ref, "ada/lamp", workspace, RecordingReporter())
     assert sum(method == "PUT" for method, _, _ in hub.requests) == before > 0
+
+
+def test_files_of_an_earlier_push_go_and_other_peoples_stay(hub: FakeHub, workspace: Workspace) -> None:
+    path = fake_build(workspace, "lamp")
+    ref = resolve("lamp/onnx/int4", workspace)
+    (path / "base.json").write_text("{}")
+    write_manifest(path)
+    push(ref, "ada/lamp", workspace, RecordingReporter())
+    repo = hub.repos["ada/lamp"]
+    repo.files["notes.md"] = b"my own"
+    assert "base.json" in repo.files
+    (path / "base.json").unlink()
+    write_manifest(path)
+    found = push(ref, "ada/lamp", workspace, RecordingReporter())
+    assert found is not None
+    assert found["deleted"] == ["base.json"]
+    assert set(repo.files) == {*found["files"], "notes.md"}
+
+
+@pytest.mark.parametrize("manifest", [b"no json", b"[]", b'{"schema": 9, "files": {"notes.md": {}}}', b'{"files": 1}'])
+def test_a_manifest_of_somebody_else_deletes_nothing(hub: FakeHub, workspace: Workspace, manifest: bytes) -> None:
+    fake_build(workspace, "lamp")
+    hub.repos["ada/lamp"] = Repo({"manifest.json": manifest, "notes.md": b"my own"}, "models")
+    found = push(resolve("lamp/onnx/int4", workspace), "ada/lamp", workspace, RecordingReporter())
+    assert found is not None and found["deleted"] == []
+    assert "notes.md" in hub.repos["ada/lamp"].files
 
 
 def test_failing_build_needs_force(hub: FakeHub, workspace: Workspace) -> None:

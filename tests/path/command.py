@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+# The run that the tests share, as the tutorial starts it: every default.
+TRAIN = ("train", "--dataset", "lantern-support")
 
 
 @dataclass(frozen=True)

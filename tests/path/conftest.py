@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phi3tune.paths import Workspace
-from tests.path.command import Command, Tuned, call
+from tests.path.command import TRAIN, Command, Tuned, call
 
 
 @pytest.fixture
@@ -18,6 +18,6 @@ def phi3tune(workspace: Workspace) -> Command:
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Tuned:
     """phi3-nano tuned on lantern-support with every default."""
     home = tmp_path_factory.mktemp("shared")
-    answer = call(home, "train", "--model", "phi3-nano", "--dataset", "datasets/lantern-support", "--json")
+    answer = call(home, *TRAIN, "--json")
     assert answer.code == 0, answer.errors
     return Tuned(home, answer.json["run"], answer.json)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,12 +9,13 @@ import gradio as gr
 import pytest
 
 from phi3tune import jobs, keys
-from phi3tune.config import ExportConfig, ServeConfig
+from phi3tune.config import ExportConfig, HostedConfig, ServeConfig
 from phi3tune.conformance import NAMES, Check
 from phi3tune.jobs import workers
 from phi3tune.paths import Workspace
-from phi3tune.ui import deploy, render_endpoint
+from phi3tune.ui import build_card, deploy, render_endpoint
 from phi3tune.ui.live import Cursor
+from tests.fake_builds import fake_build
 
 ATTACK = "<img src=x onerror=alert(1)>"
 
@@ -42,7 +45,7 @@ class FakeEndpoints:
     def state(self) -> Told:
         return self.now
 
-    def snippets(self, url: str, model: str) -> dict[str, str]:
+    def snippets(self, url: str, model: str, asked: Mapping[str, Any] | None = None) -> dict[str, str]:
         return dict.fromkeys(("curl", "python", "javascript"), f"{model} at {url}")
 
 
@@ -52,7 +55,7 @@ class Deploy:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace, self.endpoints = workspace, FakeEndpoints()
         with gr.Blocks() as demo:
-            self.tab = deploy.build(self.endpoints)
+            self.tab = deploy.build(self.endpoints, None)
             deploy.connect(self.tab, lambda trigger: None, workspace)
         handlers = [fn.fn for fn in demo.fns.values() if fn.fn is not None]
         self.handlers = {f"{fn.__module__.rpartition('.')[2]}.{fn.__name__}": fn for fn in handlers}
@@ -85,6 +88,7 @@ def test_no_model_to_build_is_told(deployed: Deploy) -> None:
 
 def test_the_endpoint_is_shown_as_it_is(deployed: Deploy) -> None:
     assert "is off" in deployed.shown()["serve-status"]
+    assert deployed.tab.endpoint is not None
     values = [widget.value for widget in deployed.tab.endpoint.settings.values()]
     deployed.handlers["endpoint_card.start"](["phi3-nano"], *values)
     shown = deployed.shown()
@@ -96,6 +100,7 @@ def test_the_endpoint_is_shown_as_it_is(deployed: Deploy) -> None:
 
 def test_a_key_is_shown_once_and_kept_as_a_name(deployed: Deploy, workspace: Workspace) -> None:
     told = deployed.handlers["endpoint_card.make_key"]("laptop")
+    assert deployed.tab.endpoint is not None
     made = told[deployed.tab.endpoint.key].value
     assert keys.check(made, workspace) == "laptop"
     listed = deployed.shown()["keys"]
@@ -105,6 +110,54 @@ def test_a_key_is_shown_once_and_kept_as_a_name(deployed: Deploy, workspace: Wor
 def test_an_endpoint_that_is_off_is_not_tested(deployed: Deploy) -> None:
     with pytest.raises(gr.Error, match="Start the endpoint"):
         list(deployed.handlers["endpoint_card.test"]())
+
+
+def test_a_build_is_talked_to_beside_what_it_was_made_from(deployed: Deploy, workspace: Workspace) -> None:
+    fake_build(workspace, "lamp")
+    assert build_card.side_by_side("lamp/onnx/int4", workspace) == ("lamp", "lamp/onnx/int4")
+    assert deployed.handlers["build_card.serve"]("lamp/onnx/int4") == ["lamp/onnx/int4"]
+
+
+def test_a_new_build_is_the_chosen_one(deployed: Deploy, workspace: Workspace) -> None:
+    fake_build(workspace, "lamp")
+    cursor = Cursor()
+    deployed.tab.builds.update(cursor, [], workspace, None)
+    fake_build(workspace, "lamp", "int8")
+    told = deployed.tab.builds.update(cursor, [], workspace, "lamp/onnx/int4")
+    assert told[deployed.tab.builds.chosen].value == "lamp/onnx/int8"
+    again = deployed.tab.builds.update(cursor, [], workspace, "lamp/onnx/int4")
+    assert again[deployed.tab.builds.chosen].value == "lamp/onnx/int4", "what a person chooses stays"
+
+
+def test_a_build_is_packed_with_progress(deployed: Deploy, workspace: Workspace) -> None:
+    fake_build(workspace, "lamp")
+    *_, last = deployed.handlers["build_card.pack"]("lamp/onnx/int4")
+    card = deployed.tab.builds
+    with zipfile.ZipFile(last[card.pack.file]) as archive:
+        assert any(name.endswith("model.onnx") for name in archive.namelist())
+    assert last[card.stop_pack].visible is False
+
+
+def test_requests_are_summed_up_while_their_card_is_open(deployed: Deploy) -> None:
+    card = deployed.tab.monitor
+    assert card is not None
+    assert not set(deployed.tab.parts) & {card.dashboard, card.model}, "not at every tick"
+    told = deployed.handlers["monitor_card.look"]("last 7 days", None)
+    assert "No requests in this time" in told[card.dashboard]
+    assert (told[card.timer].value, told[card.timer].active) == (60.0, True)
+
+
+def test_visitors_build_and_take_along_but_serve_and_publish_nothing(workspace: Workspace) -> None:
+    with gr.Blocks() as demo:
+        tab = deploy.build(FakeEndpoints(), HostedConfig())
+        deploy.connect(tab, lambda trigger: None, workspace)
+    ids = {getattr(block, "elem_id", None) or "" for block in demo.blocks.values()}
+    assert {"build-start", "builds", "build-pack", "build-report"} <= ids
+    assert not [name for name in ids if name.startswith(("serve", "push", "key", "monitor", "build-serve"))]
+    modules = {fn.fn.__module__.rpartition(".")[2] for fn in demo.fns.values() if fn.fn is not None}
+    assert modules <= {"build_card", "wire", "download", "live"}
+    shown = tab.update(Cursor(), [], workspace, *[None] * len(tab.looks))
+    assert tab.builds.table in shown
 
 
 def test_checks_count_up_to_a_verdict() -> None:

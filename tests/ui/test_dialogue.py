@@ -6,9 +6,9 @@ import pytest
 
 from phi3tune import votes
 from phi3tune.config import SamplingConfig
-from phi3tune.conversations import Conversation, from_json, to_json
+from phi3tune.conversations import MAX_BRANCHES, from_json, to_json
 from phi3tune.errors import UserError
-from phi3tune.ui.dialogue import MOST_BRANCHES, SIDES, Dialogue, Side
+from phi3tune.ui.dialogue import SIDES, Dialogue, Side
 from phi3tune.ui.pane import Turn
 
 MODELS: dict[Side, str] = {"left": "base", "right": "lamp", "third": "build"}
@@ -120,12 +120,12 @@ def test_continue_from_an_earlier_answer() -> None:
 def test_branches_are_bounded() -> None:
     said = Dialogue()
     ask(said, "one")
-    for number in range(MOST_BRANCHES + 5):
+    for number in range(MAX_BRANCHES + 5):
         said.edit("left", 0)
         ask(said, str(number))
-    assert len(said.branches) == MOST_BRANCHES and said.at == MOST_BRANCHES - 1
+    assert len(said.branches) == MAX_BRANCHES and said.at == MAX_BRANCHES - 1
     with pytest.raises(UserError):
-        said.switch(MOST_BRANCHES)
+        said.switch(MAX_BRANCHES)
     said.switch(0)
     assert texts(said) == ["5", "5 by base"]
 
@@ -173,9 +173,32 @@ def test_no_vote_without_whole_answers(blind: Dialogue) -> None:
     blind.panes["right"].turns.clear()
     assert not blind.votable
     assert not Dialogue(blind=True).votable
-    seen = Dialogue()
-    ask(seen, "one")
-    assert not seen.votable
+
+
+def test_answers_with_names_in_sight_are_voted_on_once() -> None:
+    said = Dialogue()
+    ask(said, "one")
+    assert said.votable and not said.hidden
+    with pytest.raises(UserError, match="one of the buttons"):
+        said.vote("C")
+    assert said.vote("B") == said.voted == "lamp" and not said.votable
+    ask(said, "two")
+    assert said.votable, "another question is another vote"
+    said.go_on_from("left", 1)
+    assert said.voted == "lamp" and not said.votable
+
+
+def test_a_vote_is_between_different_models_over_one_question() -> None:
+    same = Dialogue()
+    same.ask("one", same.shown, dict.fromkeys(SIDES, "base"), CONFIGS)
+    for pane in same.open:
+        pane.turns[-1].finish = "stop"
+        pane.stop()
+    assert not same.votable
+    other = Dialogue()
+    ask(other, "one", ("left",))
+    ask(other, "other", ("right",))
+    assert not other.votable
 
 
 def test_a_tie_is_a_vote(blind: Dialogue) -> None:
@@ -206,12 +229,56 @@ def test_a_dialogue_comes_back_from_its_file() -> None:
     ask(said, "one")
     ask(said, "two", ("left",))
     said.ask("three", ["right"], MODELS, CONFIGS)  # not answered
-    file = to_json(Conversation(chats=said.saved()))
+    file = to_json(said.saved())
     other = Dialogue()
     ask(other, "before")
-    other.restore(from_json(file).chats)
+    other.restore(from_json(file))
     assert [texts(other, side) for side in SIDES] == [texts(said, side) for side in SIDES]
     assert other.shown == SIDES and not other.busy
     assert other.panes["left"].turns[1] == Turn("assistant", "one by base", "base", "stop", asked=CONFIGS["left"])
     other.switch(0)
     assert texts(other) == ["before", "before by base"]
+
+
+def test_branches_and_votes_come_back_with_the_chat() -> None:
+    said = Dialogue()
+    ask(said, "one")
+    said.vote("A")
+    said.edit("left", 0)
+    ask(said, "uno")
+    said.edit("left", 0)
+    ask(said, "ichi")
+    said.switch(1)
+    other = Dialogue()
+    other.restore(from_json(to_json(said.saved())))
+    assert (other.at, len(other.branches)) == (1, 3) and texts(other)[0] == "uno"
+    other.switch(2)
+    assert texts(other) == ["ichi", "ichi by base"]
+    other.switch(0)
+    assert other.voted == "base" and not other.votable
+    ask(other, "two")
+    other.restore(said.saved())
+    assert (other.at, len(other.branches)) == (4, 6), "what was there before comes first"
+
+
+def test_a_chat_without_room_for_its_branches_leaves_out_the_oldest() -> None:
+    said = Dialogue()
+    for text in ("one", "two", "three"):
+        ask(said, text * 100)
+        said.fork()
+    whole = said.saved()
+    fewer = from_json(to_json(whole, len(to_json(whole)) - 1))
+    assert fewer.branches == whole.branches[1:] and fewer.chats == whole.chats and fewer.at == whole.at - 1
+    assert from_json(to_json(whole, 1)).branches == []
+
+
+def test_many_branches_of_a_file_join_those_that_are_there() -> None:
+    said = Dialogue()
+    ask(said, "one")
+    for _ in range(MAX_BRANCHES - 1):
+        said.fork()
+    saved = said.saved()
+    other = Dialogue()
+    ask(other, "before")
+    other.restore(saved)
+    assert len(other.branches) == MAX_BRANCHES and other.at == saved.at

@@ -159,7 +159,7 @@ def test_the_first_word_that_differs(texts: list[str], word: int | None, marked:
 def side_by_side(*texts: str, blind: bool = False) -> Dialogue:
     said = Dialogue(blind=blind)
     for side, text in zip(said.shown, texts, strict=True):
-        said.panes[side].ask(ATTACK, ATTACK)
+        said.panes[side].ask(ATTACK, f"{ATTACK} {side}")
         for _ in panes.answer(said.panes[side], stream_of(text)):
             pass
     return said
@@ -179,11 +179,14 @@ def test_an_empty_pane_says_what_to_do() -> None:
 def test_figures_of_an_answer() -> None:
     said = side_by_side("yes", "yes")
     turn = said.panes["left"].turns[-1]
-    assert render_chat.stats(turn) == "first token 34 ms · 61.0 tok/s · 34 tokens · finished"
-    assert "61.0 tok/s" in render_chat.stats_line(said, "left")
+    figures = [("First token", "34 ms"), ("Speed", "61.0 tok/s"), ("Answer", "34 tokens"), ("Ended", "finished")]
+    assert render_chat.stats(turn) == figures
+    assert "<dt>Speed</dt><dd>61.0 tok/s</dd>" in render_chat.stats_line(said, "left")
+    assert {name for name, _ in figures[:-1]} <= {name for name, _ in render_chat.WORDS}, "each is explained"
     said.panes["left"].ask("more")
-    said.panes["left"].waiting_for = "loading the model"
-    assert "loading the model" in render_chat.stats_line(said, "left")
+    said.panes["left"].wait("loading the model", 0.25)
+    line = render_chat.stats_line(said, "left")
+    assert "loading the model, 25 %" in line and 'aria-valuenow="25"' in line
     assert "pt-typing" in render_chat.chat(said, "left", "")
 
 
@@ -244,9 +247,11 @@ def test_nothing_tells_who_answers_while_names_are_hidden() -> None:
     assert "yes" not in render_chat.chat(said, "left", ""), "who answers first is the faster one"
     said.panes["right"].busy = False
     said.drawn = {"left": "lamp", "right": "base"}
-    assert "A is better" in render_chat.bar(said, "") and "lamp" not in render_chat.bar(said, "")
+    for side in said.shown:
+        said.panes[side].turns[-1].model = said.drawn[side]
+    assert "A is better" in render_chat.between(said, "") and "lamp" not in render_chat.between(said, "")
     said.vote("A")
-    assert "A was lamp, B was base" in render_chat.bar(said, "")
+    assert "A was lamp, B was base" in render_chat.between(said, "")
 
 
 def test_hits_of_guards_are_told() -> None:

@@ -12,15 +12,24 @@ import gradio as gr
 import pytest
 
 from phi3tune import data, jobs, presets, votes
-from phi3tune.config import PromptsConfig, SamplingConfig
+from phi3tune.config import HostedConfig, PromptsConfig, SamplingConfig, arguments
 from phi3tune.engines.base import Chunk, Request, Usage
 from phi3tune.engines.models import ModelRef
 from phi3tune.paths import Workspace
-from phi3tune.ui import playground, playground_engines, playground_prompts, playground_settings
+from phi3tune.server import snippets
+from phi3tune.ui import (
+    playground,
+    playground_code,
+    playground_engines,
+    playground_examples,
+    playground_prompts,
+    playground_settings,
+)
 from phi3tune.ui.dialogue import SIDES, Dialogue
 from tests.fake_openai import fake_openai
 
 FORM = list(SamplingConfig().model_dump().values())
+FORM_STOP = playground_settings.FIELDS.index("stop")
 GUARDS = """
 - {name: mail, type: personal_data, on: input, action: mask}
 - {name: wand, type: block_list, on: output, action: block, words: [abracadabra]}
@@ -46,6 +55,21 @@ class FakePool:
         yield Chunk("", (), "stop", Usage(len(request.prompt_ids), 0, 3, 0.02, 50.0))
 
 
+class FakeEndpoints:
+    """An endpoint that serves `models`, or none."""
+
+    def __init__(self, *models: str) -> None:
+        self.url = "http://127.0.0.1:9/v1" if models else None
+        self.models, self.keyed, self.asked = models, True, 0
+
+    def state(self) -> FakeEndpoints:
+        self.asked += 1
+        return self
+
+    def snippets(self, url: str, model: str, asked: dict[str, Any] | None = None) -> dict[str, str]:
+        return snippets(url, model, asked=asked)
+
+
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     fake = FakePool()
@@ -56,11 +80,14 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
 class Visitor:
     """One browser at the playground: its dialogue, its pickers and its form."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, rules: HostedConfig | None = None) -> None:
         self.workspace = workspace
         with gr.Blocks() as demo:
             datasets = [gr.Dropdown([], elem_id=name) for name in ("dataset", "eval-dataset")]
-            playground.connect(playground.build(), datasets, lambda trigger: None, demo.load, workspace)
+            tab = playground.build(rules)
+            self.endpoints: Any = FakeEndpoints()
+            playground.connect(tab, datasets, lambda trigger: None, demo.load, workspace, self.endpoints)
+        self.demo = demo
         self.handlers = {fn.name: fn for fn in demo.fns.values()}
         self.said = Dialogue()
         self.models = ["phi3-nano", "no-such-model", ""]
@@ -84,7 +111,7 @@ class Visitor:
     def answer(self) -> dict[str, Any]:
         for side in SIDES:
             self.do(f"answer_{side}", self.in_turn, self.guards, self.key)
-        return self.seen
+        return self.do("ended")
 
     def press(self, act: str, place: object = "", side: str = "left") -> dict[str, Any]:
         return self.do(f"press_{side}", gr.EventData(None, {"act": act, "place": str(place)}))
@@ -237,7 +264,7 @@ def test_guards_mask_what_goes_in_and_block_what_comes_out(visitor: Visitor, mon
     folder = visitor.workspace.root / "guards"
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text(GUARDS)
-    assert playground_engines.guard_choices(visitor.workspace) == ["none", "mine.yaml"]
+    assert playground_engines.guard_files(visitor.workspace) == ["mine.yaml"]
     given: list[Any] = []
 
     def spell(ref: Any, messages: Any, config: Any, key: str, cancelled: Any) -> Iterator[Chunk]:
@@ -274,7 +301,12 @@ def test_what_the_browser_keeps_is_shown_again(visitor: Visitor) -> None:
     kept = visitor.seen["BrowserState"]
     other = Visitor(visitor.workspace)
     assert "It is phi3-nano" in other.do("restore", kept)["pane-left"]
-    assert not other.said.branches[0], "nothing was lost that a branch would keep"
+    visitor.press("edit", 0)
+    visitor.ask("uno")
+    again = Visitor(visitor.workspace)
+    assert "Branch 2 of 2" in again.do("restore", visitor.seen["BrowserState"])["difference"]
+    assert "one" in again.press("branch", 0)["pane-left"]
+    assert len(other.said.branches) == 1, "nothing was lost that a branch would keep"
     assert Visitor(visitor.workspace).do("restore", "{")["BrowserState"] == "", "what cannot be read is forgotten"
     assert visitor.do("clear")["BrowserState"] == ""
 
@@ -324,7 +356,7 @@ def test_many_prompts_are_a_job_with_the_chosen_models(
 
 def test_a_loading_model_is_told_with_its_share(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = playground_engines.models.resolve("phi3-nano", visitor.workspace)
-    assert playground_engines.waiting_for(ref) == "loading the model, 50%"
+    assert playground_engines.waiting_for(ref) == ("loading the model", 0.5)
 
 
 def test_a_slow_stream_says_that_nothing_came_and_hands_on_its_error() -> None:
@@ -345,5 +377,117 @@ def test_a_slow_stream_says_that_nothing_came_and_hands_on_its_error() -> None:
         next(found)
 
 
+def test_an_answer_knows_whose_request_it_is() -> None:
+    from contextvars import ContextVar
+
+    request: ContextVar[str] = ContextVar("request")
+    request.set("of one visitor")
+    [chunk] = [found for found in playground_engines.patient(Chunk(request.get(), ()) for _ in "1") if found]
+    assert chunk.text == "of one visitor"
+
+
 def test_every_setting_of_an_answer_is_on_the_form(workspace: Workspace) -> None:
     assert list(SamplingConfig.model_fields) == playground_settings.FIELDS
+
+
+def test_a_vote_with_names_in_sight_is_kept_and_told_apart(visitor: Visitor) -> None:
+    from phi3tune.paths import NANO
+
+    visitor.models = ["phi3-nano", str(NANO), ""]
+    assert "The left one is better" in visitor.ask("Hi")["difference"]
+    seen = visitor.press("vote", "B")
+    assert f"You preferred {NANO}" in seen["difference"] and "Which answer" not in seen["difference"]
+    found = votes.tally(visitor.workspace)
+    assert (found.votes, found.named, found.models[0].model) == (1, 1, str(NANO))
+    assert "names in sight" in seen["vote-tally"]
+    with pytest.raises(gr.Error, match="A vote needs"):
+        visitor.press("vote", "A")
+    other = Visitor(visitor.workspace)
+    assert "You preferred" in other.do("restore", seen["BrowserState"])["difference"]
+
+
+def show_code(visitor: Visitor, language: str, typed: str = "", side: str = "left") -> tuple[str, Any]:
+    """What is told above the code, and the code."""
+    shown = visitor.handlers["show"].fn(language, side, visitor.said, typed, *visitor.models, *visitor.form)
+    where, code = shown.values()
+    return where, code
+
+
+def test_the_code_asks_what_would_be_asked_next(visitor: Visitor) -> None:
+    visitor.form = list(
+        SamplingConfig(system="Be brief.", temperature=0.5, top_k=9, stop=["END"]).model_dump().values()
+    )
+    visitor.form[FORM_STOP] = "END"
+    where, code = show_code(visitor, "curl")
+    assert "phi3tune serve phi3-nano" in where and playground_code.QUESTION in code.value
+    visitor.ask("Where's the lamp?")
+    body = json.loads(show_code(visitor, "curl")[1].value.split("-d '")[1].rstrip("'\n").replace("'\\''", "'"))
+    assert [message["content"] for message in body["messages"]] == ["Be brief.", "Where's the lamp?"]
+    settings = {name: body[name] for name in ("temperature", "max_tokens", "top_p", "seed", "top_k", "stop")}
+    assert settings == {"temperature": 0.5, "max_tokens": 256, "top_p": 1.0, "seed": 0, "top_k": 9, "stop": ["END"]}
+    code = show_code(visitor, "python", "And now?")[1]
+    assert code.language == "python" and '{"role": "user", "content": "And now?"}' in code.value
+    assert 'extra_body={"top_k": 9}' in code.value
+    compile(code.value, "snippet", "exec")
+
+
+def test_the_commands_give_the_same_answer_in_a_terminal(visitor: Visitor) -> None:
+    import shlex
+
+    config = SamplingConfig(system="It's brief.", temperature=0.5)
+    visitor.form = list(config.model_dump().values())
+    lines = show_code(visitor, playground_code.TERMINAL, "Hi\n'there'")[1].value.splitlines()
+    assert shlex.split(lines[1]) == ["phi3tune", "chat", "phi3-nano", *arguments(config)]
+    row = json.loads(shlex.split(lines[4])[2])
+    assert [message["content"] for message in row["messages"]] == ["It's brief.", "Hi\n'there'"]
+    assert shlex.split(lines[5]) == ["phi3tune", "prompts", "chat.jsonl", "phi3-nano", "--temperature", "0.5"]
+
+
+def test_the_code_asks_the_endpoint_that_runs(visitor: Visitor) -> None:
+    visitor.endpoints.__init__("phi3-nano")
+    where, code = show_code(visitor, "curl")
+    assert "serves phi3-nano at http://127.0.0.1:9/v1" in where and "http://127.0.0.1:9/v1/chat" in code.value
+    visitor.models[0] = "https://models.example/v1#large"
+    where, code = show_code(visitor, "javascript")
+    assert not where and "https://models.example/v1" in code.value and '"large"' in code.value
+    visitor.models[0] = "no-such-model"
+    where, code = show_code(visitor, "curl")
+    assert "does not exist" in where and not code.visible
+
+
+def test_code_tells_no_hidden_name(visitor: Visitor) -> None:
+    visitor.do("hide_names", True)
+    where, code = show_code(visitor, "curl")
+    assert "hidden until you vote" in where and not code.visible
+
+
+def test_examples_are_held_out_questions(visitor: Visitor) -> None:
+    [name, found] = playground_examples.examples(["phi3-nano", ""], "lantern-support", visitor.workspace)
+    path = data.stored.find_dataset("lantern-support", visitor.workspace).path / "test.jsonl"
+    held_out = [json.loads(line)["messages"][-2]["content"] for line in path.read_text().splitlines()]
+    assert name == "lantern-support" and len(found) == playground_examples.MOST and set(found) <= set(held_out)
+    html = visitor.handlers["questions"].fn("lantern-support", "phi3-nano", None)
+    assert html.count('data-act="example"') == len(found)
+    assert playground_examples.html(["phi3-nano"], "/etc/passwd", visitor.workspace) == ""
+
+
+def test_an_example_is_asked_like_a_message(visitor: Visitor) -> None:
+    assert visitor.handlers["example"].fn(gr.EventData(None, {"act": "example", "place": "Is it bright?"})) == (
+        "Is it bright?"
+    )
+    names = [fn.name for fn in visitor.demo.fns.values()]
+    assert names.count("ask") == 3, "Enter, Send, and an example"
+
+
+def test_a_visitor_of_a_hosted_app_has_no_guards_and_no_keys(workspace: Workspace, pool: FakePool) -> None:
+    visitor = Visitor(Workspace(workspace.root / "visitors" / "ada", workspace.root), HostedConfig())
+    ids = {block.elem_id for block in visitor.demo.blocks.values()}
+    assert {"composer", "preset"} <= ids and not {"guards", "endpoint-key"} & ids
+    assert len(visitor.handlers["answer_left"].inputs) == 2
+    visitor.endpoints.__init__("phi3-nano")
+    where, _ = show_code(visitor, "curl")
+    assert "On your own machine" in where and visitor.endpoints.asked == 0
+    visitor.models[0] = "http://127.0.0.1:9/v1"
+    visitor.do("ask", "Hi", "left", *visitor.models, *visitor.form)
+    visitor.do("answer_left", False)
+    assert "for the owner" in visitor.seen["pane-left"]

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from phi3tune.config import EvalConfig, ExportConfig
+from phi3tune.config import EvalConfig
 from phi3tune.events import Notice, Sample
 from phi3tune.paths import Workspace
-from phi3tune.ui import render_builds, render_jobs
+from phi3tune.ui import render_jobs
 
 from .conftest import MakeJob
 
@@ -82,40 +82,3 @@ def test_notices_are_told_once() -> None:
     assert html.count("slow") == 1
     assert "do less" in html
     assert "<img" not in html
-
-
-def test_builds_show_the_proof(make_job: MakeJob, workspace: Workspace) -> None:
-    parity = {"kl_mean": 0.0123, "top1_agreement": 0.987, "perplexity_ratio": 1.004, "passed": True}
-    parity["limits"] = {"kl_mean": 0.02, "top1_agreement": 0.95, "perplexity_ratio": 1.02}
-    result = {"build": "int4", "size_bytes": 6 * 1024**2, "seconds": 21.0, "parity": parity}
-    config = ExportConfig(model="lamp")
-    done = make_job(workspace.exports / "a", config, state="completed", result=result)
-    bad = {**result, "build": "int8", "parity": {**parity, "passed": False}}
-    missed = make_job(workspace.exports / "b", config, state="completed", result=bad)
-    html = render_builds.exports([done, missed])
-    for text in ("PASSED", "FAILED", "6 MB", "0.0123", "98.7 %", "1.004", "21 s"):
-        assert text in html
-    assert (
-        "int4 build answers like its model: KL 0.0123 (at most 0.02), same first choice 98.7 % (at least 95.0 %)"
-        in html
-    )
-    assert "int8 build does not answer like its model" in render_builds.exports([missed, done])
-
-
-def test_a_classifiers_build_shows_its_labels(make_job: MakeJob, workspace: Workspace) -> None:
-    parity = {"task": "classification", "same_label": 0.99, "max_difference": 0.00012, "passed": True}
-    parity["limits"] = {"same_label": 1.0, "max_difference": 0.0001}
-    result = {"build": "fp32-portable", "size_bytes": 1, "seconds": 2.0, "parity": parity}
-    job = make_job(workspace.exports / "a", ExportConfig(model="topics"), state="completed", result=result)
-    html = render_builds.exports([job])
-    proof = "same label 99.0 % (at least 100.0 %), largest change of a probability 0.00012 (at most 0.0001)"
-    assert f"fp32-portable build answers like its model: {proof}" in html
-    assert "PASSED" in html and "99.0 %" in html
-
-
-def test_export_that_runs_or_failed(make_job: MakeJob, workspace: Workspace) -> None:
-    config = ExportConfig(model="lamp")
-    waiting = make_job(workspace.exports / "a", config, state="queued")
-    assert "progressbar" in render_builds.exports([waiting])
-    failed = make_job(workspace.exports / "b", config, state="failed", reason=f"disk {ATTACK}")
-    assert "disk &lt;img" in render_builds.exports([failed])

@@ -53,6 +53,7 @@ def test_table_marks_the_best_and_names_what_was_counted(report: Report) -> None
     assert "<b class=pt-best>20.0 %</b>" not in html, "one value alone is not the best"
     assert "79.0 to 90.0 %" in html and "0.034 s" in html
     assert "1,167 tokens" in html
+    assert "<dt>Perplexity</dt><dd>How surprised" in html, "no figure without a sentence on what it is"
     assert 'title="cannot &lt;img' in html
     assert "<img" not in html
 
@@ -89,7 +90,13 @@ def test_report_is_read_once_it_is_complete(make_job: MakeJob, workspace: Worksp
 
 
 @pytest.mark.parametrize(
-    ("state", "text"), [("queued", "progressbar"), ("failed", "Failed: because &lt;b&gt;."), ("stopped", "Continue")]
+    ("state", "text"),
+    [
+        ("queued", "progressbar"),
+        ("failed", "Failed: because &lt;b&gt;."),
+        ("stopped", "Continue"),
+        ("paused", "Continue"),
+    ],
 )
 def test_status_of_an_evaluation(make_job: MakeJob, workspace: Workspace, state: str, text: str) -> None:
     config = EvalConfig(dataset="lantern-support")

@@ -40,7 +40,9 @@ def test_only_waiting_jobs_have_a_place_to_change(make_run: MakeJob, workspace: 
     html = render_runs.queue([running, *placed], workspace)
     assert html.count('data-act="cancel"') == 2
     assert html.count('data-act="first"') == 1
-    assert 'data-act="first" data-job="runs/c"' in html
+    assert 'data-act="first" data-job="runs/c" aria-label="Move c to the front"' in html
+    fixed = render_runs.queue([running, *placed], workspace, movable=False)
+    assert fixed.count('data-act="cancel"') == 2 and 'data-act="first"' not in fixed
 
 
 def test_settings_that_differ_and_results_beside_each_other() -> None:
