@@ -44,7 +44,7 @@ class Camera:
         self._started = time.monotonic()
 
     def shoot(self, name: str, at: Locator | None = None) -> None:
-        """What the window shows, with `at` at its upper edge, without the passing toasts."""
+        """What the window shows, with `at` below the tabs, which stay in sight; without the passing toasts."""
         expect(self.page.locator(".toast-body")).to_have_count(0)
         if at is None:
             self.page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
@@ -81,8 +81,10 @@ def ask(page: Page, question: str) -> None:
     page.locator("#send").click()
     for side in ("left", "right"):
         expect(page.locator(f"#pane-{side} .user").last).to_contain_text(question)
-        expect(page.locator(f"#stats-{side}")).to_contain_text("tok/s", timeout=2 * MINUTES)
-    expect(page.locator("#send")).to_be_visible()
+    expect(page.locator("#stop-answer")).to_be_hidden(timeout=2 * MINUTES)
+    expect(page.locator("#send")).to_be_enabled()
+    for side in ("left", "right"):
+        expect(page.locator(f"#pane-{side} .bot").last).to_have_text(re.compile(r"\w+ \w+"))
 
 
 def drawn(page: Page, chart: str) -> None:
@@ -202,6 +204,9 @@ def running(home: Path) -> Iterator[App]:
         yield app
     finally:
         app.stop()
+        workspace = Workspace(home)
+        for job in jobs.active(workspace):  # of a story that broke off
+            jobs.stop(job.folder, workspace, now=True)
 
 
 @contextmanager

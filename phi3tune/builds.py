@@ -164,7 +164,7 @@ def _build(folder: Path, workspace: Workspace) -> Build:
     failing = (folder / PARITY).is_file() and (parity is None or parity.get("passed") is not True)
     precision = settings.get("precision") or (parity or {}).get("precision")
     return Build(
-        ref=label if of_run else str(folder),
+        ref=label if of_run else models.own_name(folder, workspace),
         label=label,
         name=folder.name,
         model=str(settings.get("made_from") or home.name),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from phi3tune import data, jobs, system
+from phi3tune import data, hosted, jobs, system
 from phi3tune.chat import Message, clean
 from phi3tune.config import DatasetConfig
 from phi3tune.data.stored import INFO, find_dataset
@@ -29,10 +29,11 @@ def save_row(messages: Sequence[Message], workspace: Workspace, dataset: str | N
 
     The dataset itself stays as it is. The first row makes a new version of it; further rows join that version for as
     long as no job has used it, and then make the next one. So many corrections in a row are one version, and what a
-    run was trained on never changes. Raises `UserError` for a chat that cannot be trained on, and when the dataset
-    does not exist or cannot be read.
+    run was trained on never changes. Raises `UserError` for a chat that cannot be trained on, when the dataset does not
+    exist or cannot be read, and for a visitor whose files are over their limit.
     """
     row = _checked(messages)
+    hosted.check_storage(workspace)
     with _alone(workspace):
         newest = _newest(dataset, workspace)
         if newest is None:

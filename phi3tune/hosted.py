@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,6 +45,15 @@ def limits() -> HostedConfig:
 @lru_cache(maxsize=4)
 def _parsed(given: tuple[tuple[str, str], ...]) -> HostedConfig:
     return parse(HostedConfig, dict(given))
+
+
+def without_places(message: str) -> str:
+    """A message for whoever asks: visitors of a hosted app are not told where on its disk things lie."""
+    if not is_hosted():
+        return message
+    home = re.escape(str(Workspace.current().root))
+    own = re.sub(rf"{home}/(visitors/[0-9a-z]+/|(?!visitors/))", "", message)
+    return re.sub(rf"{home}(/visitors/[0-9a-z]+)?", "your workspace", own)
 
 
 @dataclass(frozen=True)

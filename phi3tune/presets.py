@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from phi3tune import hosted
 from phi3tune.config import SamplingConfig, differing, parse
 from phi3tune.errors import UserError
 from phi3tune.paths import Workspace, write_json
@@ -29,13 +30,17 @@ def load(name: str, workspace: Workspace) -> SamplingConfig:
 
 
 def save(name: str, config: SamplingConfig, workspace: Workspace) -> None:
-    """Keep settings under a name; one of the same name is replaced. Raises `UserError` for a name that is none."""
+    """Keep settings under a name; one of the same name is replaced.
+
+    Raises `UserError` for a name that is none, and for a visitor whose files are over their limit.
+    """
     name = name.strip()
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise UserError(f"a preset's name has 1 to {LONGEST_NAME} letters, digits, spaces or signs, not {name[:80]!r}")
     found = _read(workspace)
     if name not in found and len(found) >= MOST:
         raise UserError(f"there are {MOST} presets already; delete one first")
+    hosted.check_storage(workspace, len(config.model_dump_json()))
     write_json(workspace.root / FILE, {"schema": 1, "presets": {**found, name: differing(config)}})
 
 

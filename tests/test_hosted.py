@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,10 @@ from phi3tune.admission import admit
 from phi3tune.config import Config, DownloadConfig, EvalConfig, ExportConfig, PromptsConfig, ServeConfig, TrainConfig
 from phi3tune.engines import models
 from phi3tune.errors import UserError
-from phi3tune.paths import Workspace, visitors
+from phi3tune.paths import NANO, Workspace, visitors
 from tests.fake_runs import chats
 
-LAMPS = {"dataset": "lantern-support"}
+LAMPS: dict[str, Any] = {"dataset": "lantern-support"}
 
 
 @pytest.fixture
@@ -108,11 +109,15 @@ def test_a_visitor_names_no_folders(
     own = visitor.exports / "models"
     own.mkdir(parents=True)
     (own / "link").symlink_to(tiny_model)
-    refs = [str(tiny_model), str(build), str(own / "link"), "../b/exports/models/tiny", str(models.NANO), "~", "a\0b"]
+    refs = [str(tiny_model), str(build), str(own / "link"), "../b/exports/models/tiny", str(NANO), "~", "a\0b"]
     for ref in [*refs, str(tmp_path / "nothing")]:
         with pytest.raises(UserError, match=r"does not exist|cannot be used here"):
             models.resolve(ref, visitor)
-    assert models.resolve("phi3-nano", visitor).folder == models.NANO
+    assert models.resolve("phi3-nano", visitor).folder == NANO
+    (own / "link").unlink()
+    shutil.copytree(tiny_model, own / "mine" / "onnx" / "int4")
+    assert "exports/models/mine/onnx/int4" in [ref.ref for ref in models.list_models(visitor)]
+    assert models.resolve("exports/models/mine/onnx/int4", visitor).folder == own / "mine" / "onnx" / "int4"
     limit("models", "owner/open")
     assert models.hub_model("owner/open", None, visitor) is not None
 
@@ -128,6 +133,7 @@ def test_datasets_of_a_visitor_are_their_own_and_the_bundled(
             data.resolve(given, visitor)
     with pytest.raises(UserError, match="cannot be used here"):
         data.fetch("owner/private", visitor)
+    assert data.resolve(str(NANO / "skills" / "test.jsonl"), visitor)[0] == "test", "which builds of it are checked on"
 
 
 def test_files_are_refused_beyond_the_limits(

@@ -106,7 +106,12 @@ def test_a_worker_knows_its_workspace_and_no_secret(
     monkeypatch.setenv(f"{hosted.PREFIX}MODELS", "owner/gated")
     jobs.submit("train", TrainConfig(name="b1", model="owner/gated@main", max_steps=2), b)
     jobs.submit("train", TrainConfig(name="c1", model="owner/gated-too", max_steps=2), c)
-    wait_until(lambda: jobs.dispatch(c) is None and len(given) == 3)
+
+    def all_started() -> bool:
+        jobs.dispatch(c)
+        return len(given) == 3
+
+    wait_until(all_started)
     assert given[1]["HF_TOKEN"] == "canary" and "HF_TOKEN" not in given[2]
 
 

@@ -41,3 +41,12 @@ def test_a_file_that_is_none_is_told_and_not_overwritten(text: str, workspace: W
     with pytest.raises(UserError, match=r"presets\.json"):
         presets.save("Warm", SamplingConfig(), workspace)
     assert path.read_text() == text
+
+
+def test_a_visitor_who_has_no_room_keeps_no_more(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHI3TUNE_HOSTED_MAX_STORAGE", "0.001")  # a kilobyte
+    visitor = Workspace(workspace.root / "visitors" / "ada", workspace.root)
+    presets.save("small", SamplingConfig(system="Be brief."), visitor)
+    with pytest.raises(UserError, match="limit here"):
+        presets.save("large", SamplingConfig(system="x" * 2_000), visitor)
+    assert presets.names(visitor) == ["small"]

@@ -44,6 +44,24 @@ def test_the_best_of_three_beats_both_others_and_says_nothing_of_them(workspace:
     assert [(record.model, record.share.wins) for record in found.models] == [("a", 1), ("b", 0), ("c", 0)]
 
 
+def test_votes_with_names_in_sight_are_counted_apart(workspace: Workspace) -> None:
+    votes.add(["base", "lamp"], "lamp", workspace, named=True)
+    votes.add(["base", "lamp"], "lamp", workspace)
+    assert (votes.tally(workspace).votes, votes.tally(workspace).named) == (2, 1)
+
+
+def test_a_database_of_before_votes_with_names_is_read(workspace: Workspace) -> None:
+    import sqlite3
+
+    workspace.database.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(workspace.database) as old:
+        old.execute("CREATE TABLE votes (id INTEGER PRIMARY KEY, time REAL, models TEXT, choice TEXT)")
+        old.execute("INSERT INTO votes (time, models, choice) VALUES (1.0, '[\"base\", \"lamp\"]', 'lamp')")
+    votes.add(["base", "lamp"], "lamp", workspace, named=True)
+    found = votes.tally(workspace)
+    assert (found.votes, found.named, found.models[0].share.wins) == (2, 1, 2)
+
+
 @pytest.mark.parametrize(
     ("models", "choice"), [(["a"], "a"), (["a", "a"], "a"), ([], votes.TIE), (["a", "b"], "c"), (["a", "b"], "")]
 )

@@ -17,7 +17,7 @@ from phi3tune.data.process import read_in_child
 from phi3tune.data.reading import Shape, read_files
 from phi3tune.data.stored import find_dataset, list_datasets, written_here
 from phi3tune.errors import UserError
-from phi3tune.paths import Workspace, file_hash
+from phi3tune.paths import NANO, Workspace, file_hash, inside
 
 
 class Source:
@@ -133,8 +133,8 @@ def resolve(given: str, workspace: Workspace) -> tuple[str, Path]:
         raise UserError(f"no dataset is given; choose {_accepted(workspace)}")
     path = Path(given).expanduser()
     try:
-        # A visitor names no files: what is theirs has an id.
-        exists = workspace.shared is None and path.exists()
+        # A visitor names no files: what is theirs has an id. The bundled model's own rows are everybody's.
+        exists = path.exists() and (workspace.shared is None or inside(path, NANO))
     except (OSError, ValueError):  # a name that no file system takes
         exists = False
     if exists:

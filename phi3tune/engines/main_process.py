@@ -1,7 +1,7 @@
-"""The engines of a Space on ZeroGPU: in the app's own process, which is forked to where a GPU is for each answer.
+"""The engines of a Space on ZeroGPU: in the app's own process, which is forked to where a GPU is for an answer.
 
-Weights that are put "on the GPU" before the page is served are carried into every fork. Nothing comes back but what an
-answer yields: a chat's keys and values are computed anew at its next turn.
+Weights that are put "on the GPU" before the page is served are carried into every fork. Nothing comes back from one but
+what the answer yields; what it has read of a chat helps the next turn only where ZeroGPU uses the fork again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from phi3tune import hosted
 from phi3tune.engines import models
-from phi3tune.engines.base import Cancelled, Chunk, EngineInfo, Request, Usage, never
+from phi3tune.engines.base import Cancelled, Chunk, EngineError, EngineInfo, Request, Usage, never
 from phi3tune.engines.decoding import Clock
 from phi3tune.engines.loaded import Loaded
 from phi3tune.engines.models import NANO_NAME, ModelRef
@@ -133,7 +133,7 @@ class MainProcess(Pool):
         return self._infos.get((ref, version(ref.loaded)))
 
     def _borrowed(self, ref: ModelRef, request: Request | None) -> Iterator[Chunk]:
-        """The chunks of an answer, whose facts are noted. Raises what went wrong."""
+        """The chunks of an answer, whose facts are noted. Raises what went wrong; `EngineError`: ZeroGPU refuses."""
         with self._counted(ref):
             said = _answer(ref, request)
             try:
@@ -144,6 +144,12 @@ class MainProcess(Pool):
                         self._infos[ref, version(ref.loaded)] = item
                     else:
                         yield item
+            except Exception as error:
+                told = getattr(error, "message", None)
+                if told is None:
+                    raise
+                # Gradio's error, which is not known here: no time left today, no GPU free, a fault in the fork.
+                raise EngineError(f"{getattr(error, 'title', 'ZeroGPU')}: {told}") from None
             finally:
                 said.close()
 

@@ -183,7 +183,12 @@ def _other_builds(workspace: Workspace) -> Iterator[str]:
     models = workspace.exports / "models"
     if models.is_dir():
         for folder in sorted(models.iterdir()):
-            yield from (str(build) for build in _builds(folder))
+            yield from (own_name(build, workspace) for build in _builds(folder))
+
+
+def own_name(folder: Path, workspace: Workspace) -> str:
+    """What resolves to a folder again in any working directory; visitors are not told where their workspace lies."""
+    return str(folder.absolute()) if workspace.shared is None else folder.relative_to(workspace.root).as_posix()
 
 
 def _builds(folder: Path) -> list[Path]:
@@ -212,7 +217,7 @@ class _Resolver:
             return self._run(run, part)
         path = self.existing(ref)
         if path is not None:
-            return self._folder(path.absolute())
+            return self._folder(path.absolute(), ref=own_name(path, self._workspace))
         if (hub := HubModel.parse(ref)) is not None:
             hosted.check_hub_model(hub.repo, self._workspace)
             return self._folder(hub_models.folder(hub, download=self._download), ref=ref, label=hub.repo)
@@ -242,9 +247,11 @@ class _Resolver:
         )
 
     def existing(self, ref: str) -> Path | None:
-        """The folder that `ref` names; for a visitor only one of their own builds, whatever else there is."""
-        own = self._workspace.exports
-        return _existing(ref) if self._workspace.shared is None or _lies_in(ref, own) else None
+        """The folder that `ref` names; for a visitor only one of their own builds, by its place in their workspace."""
+        if self._workspace.shared is None:
+            return _existing(ref)
+        path = str(self._workspace.root / ref)
+        return _existing(path) if ref and _lies_in(path, self._workspace.exports) else None
 
     def names_run(self, ref: str) -> bool:
         return self._is_run(ref.partition("/")[0])

@@ -14,7 +14,7 @@ from typing import Any
 
 from phi3tune.chat import Message, clean
 from phi3tune.config import PromptsConfig, SamplingConfig
-from phi3tune.engines.base import Completion, chat_request, sampling_of
+from phi3tune.engines.base import Completion, Engine, chat_request, sampling_of
 from phi3tune.engines.models import resolve
 from phi3tune.errors import UserError
 from phi3tune.evaluation import scoring
@@ -126,33 +126,35 @@ def answer(config: PromptsConfig, out: Path, workspace: Workspace, reporter: Rep
     done = _done(out, asked)
     counter = scoring.RowCounter(reporter, len(asked))
     counter.skip(len(done))
-    failed = sum(bool(line.get("error")) for line in done.values())
-    stopped = False
-    for ref in refs:
-        left = [prompt for prompt in prompts if (ref.ref, prompt.row) not in done]
-        if not left or stopped:
+    result: dict[str, Any] = {"path": str(out.absolute()), "prompts": len(prompts), "models": [ref.ref for ref in refs]}
+    result["failed"] = sum(bool(line.get("error")) for line in done.values())
+    left = [[prompt for prompt in prompts if (ref.ref, prompt.row) not in done] for ref in refs]
+    for group in scoring.groups(refs):
+        group = [place for place in group if left[place]]
+        if not group:
             continue
-        reporter.emit(Phase(name=f"loading {ref.label}"))
-        with scoring.opened([ref], key_variable=config.key_variable) as [engine]:
-            reporter.emit(Phase(name=f"answering with {ref.label}"))
-            for start in range(0, len(left), BATCH):
-                if stopped := reporter.stop_requested():
-                    break
-                began, batch = time.monotonic(), left[start : start + BATCH]
-                requests = {
-                    prompt.row: chat_request(engine, _messages(prompt, config), sampling_of(config)) for prompt in batch
-                }
-                said = scoring.answers(engine, requests)
-                lines = [
-                    {"key": asked[ref.ref, prompt.row], **_line(ref.ref, prompt, config, said[prompt.row])}
-                    for prompt in batch
-                ]
-                _append(out, lines)
-                failed += sum(bool(line.get("error")) for line in lines)
-                counter.add(len(batch), time.monotonic() - began)
-    result = {"path": str(out.absolute()), "prompts": len(prompts), "models": [ref.ref for ref in refs]}
-    result |= {"failed": failed}
-    return {**result, "status": "stopped"} if stopped else result
+        reporter.emit(Phase(name="loading " + ", ".join(refs[place].label for place in group)))
+        with scoring.opened([refs[place] for place in group], key_variable=config.key_variable) as engines:
+            for place, engine in zip(group, engines, strict=True):
+                reporter.emit(Phase(name=f"answering with {refs[place].label}"))
+                for start in range(0, len(left[place]), BATCH):
+                    if reporter.stop_requested():
+                        return {**result, "status": "stopped"}
+                    began, batch = time.monotonic(), left[place][start : start + BATCH]
+                    lines = _answered(engine, refs[place].ref, batch, config, asked)
+                    _append(out, lines)
+                    result["failed"] += sum(bool(line.get("error")) for line in lines)
+                    counter.add(len(batch), time.monotonic() - began)
+    return result
+
+
+def _answered(
+    engine: Engine, model: str, batch: Sequence[Prompt], config: PromptsConfig, asked: dict[tuple[str, int], str]
+) -> list[dict[str, Any]]:
+    """The lines of some prompts."""
+    requests = {prompt.row: chat_request(engine, _messages(prompt, config), sampling_of(config)) for prompt in batch}
+    said = scoring.answers(engine, requests)
+    return [{"key": asked[model, each.row], **_line(model, each, config, said[each.row])} for each in batch]
 
 
 def _messages(prompt: Prompt, config: SamplingConfig) -> list[Message]:

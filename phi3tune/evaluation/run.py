@@ -63,7 +63,7 @@ def _answer(
     ]
     counter = scoring.RowCounter(reporter, len(rows) * len(refs))
     counter.skip(sum(len(each.answers) for each in done))
-    for group in _groups(refs):
+    for group in scoring.groups(refs):
         group = [place for place in group if len(done[place].answers) < len(rows)]
         if not group:
             continue
@@ -88,16 +88,6 @@ def _question(config: EvalConfig, ref: ModelRef, held_out: HeldOut) -> str:
         "max_new_tokens": config.max_new_tokens,
     }
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-
-
-def _groups(refs: Sequence[ModelRef]) -> list[list[int]]:
-    """Places of the models that share weights: a base and the adapters on it are loaded once, a classifier alone."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for place, ref in enumerate(refs):
-        alone = ref.folder is None or ref.task == "classification"
-        shared = ref.ref if alone else str(ref.base.resolve())
-        groups.setdefault((ref.kind, shared), []).append(place)
-    return list(groups.values())
 
 
 def _report(

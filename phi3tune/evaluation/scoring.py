@@ -48,6 +48,16 @@ class RowCounter:
         return self._reporter.stop_requested()
 
 
+def groups(refs: Sequence[ModelRef]) -> list[list[int]]:
+    """Places of the models that share weights: a base and the adapters on it are loaded once, a classifier alone."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, ref in enumerate(refs):
+        alone = ref.folder is None or ref.task == "classification"
+        shared = ref.ref if alone else str(ref.base.resolve())
+        found.setdefault((ref.kind, shared), []).append(place)
+    return list(found.values())
+
+
 @contextmanager
 def opened(refs: Sequence[ModelRef], *, key_variable: str = "OPENAI_API_KEY") -> Iterator[list[Engine]]:
     """Engines of models that share a base, a build or an endpoint, which is loaded once; closed at the end.

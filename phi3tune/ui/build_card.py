@@ -78,10 +78,10 @@ class BuildCard:
         detail = render_builds.detail(shown)
         new: dict[Any, tuple[object, Any]] = {
             self.status: (status, status),
-            self.stop: (bool(exports), gr.Button(visible=bool(exports))),
+            self.stop: (bool(exports), gr.update(visible=bool(exports))),
             self.table: (table, table),
-            self.chosen: ((choices, shown and shown.ref), gr.Dropdown(choices, value=shown.ref if shown else None)),
-            self.actions: (bool(found), gr.Column(visible=bool(found))),
+            self.chosen: ((choices, shown and shown.ref), gr.update(choices=choices, value=shown and shown.ref)),
+            self.actions: (bool(found), gr.update(visible=bool(found))),
             self.detail: (detail, detail),
         }
         return {part: value for part, (seen, value) in new.items() if cursor.fresh(f"builds-{part._id}", seen)}
@@ -191,7 +191,7 @@ def connect(
             for _, done in work:
                 yield {card.packing: render_builds.packing(*(done or (0, 0)))}
             path = str(work.result)
-        except UserError:
+        except Exception:
             yield ended
             raise
         yield {card.pack.file: path, **ended}

@@ -24,7 +24,7 @@ from phi3tune.ui.data_tab import FIELDS, HINT, MAPPED, NO_FILE, PART_FILES, PART
 from phi3tune.ui.render import duration, empty, notice
 from phi3tune.ui.wire import ACTION, Updates, dataset_choices, known_dataset, place_of, stepwise, toasts
 from phi3tune.ui.words import t, told
-from phi3tune.ui.work import Report, Work
+from phi3tune.ui.work import Report, Turn, Work
 
 AUDITS_KEPT = 2
 _audits: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
@@ -85,11 +85,14 @@ def read_settings(values: Sequence[Any], workspace: Workspace) -> dict[str, Any]
 
 
 def asked(dataset: object, model: object, max_length: object, values: Sequence[Any], workspace: Workspace) -> Asked:
-    """Raises `UserError` for mistakes in the form and for datasets that are not in the list."""
+    """Raises `UserError` for mistakes in the form and for datasets that are not in the list.
+
+    Until a model is chosen (a page that opens sets its pickers one after the other), the bundled one reads the data.
+    """
     given = read_settings(values, workspace)
     names = [*given, "max_length"]
     config = forms.read(TrainConfig, names, [*given.values(), max_length], dataset=known_dataset(dataset, workspace))
-    tokenizer = models.resolve(str(model), workspace).tokenizer
+    tokenizer = models.resolve(str(model or models.NANO_NAME), workspace).tokenizer
     settings = config.model_dump_json(include=set(DatasetConfig.model_fields))
     return Asked(settings, tokenizer, config.max_length, workspace.here())
 
@@ -140,18 +143,20 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
     def waiting(text: str) -> Updates:
         return {tab.summary: notice("info", text), tab.stop: gr.Button(visible=True)}
 
-    def show(dataset: object, model: object, max_length: object, part: object, *values: Any) -> Iterator[Updates]:
+    def show(
+        turn: Turn, dataset: object, model: object, max_length: object, part: object, *values: Any
+    ) -> Iterator[Updates]:
+        number = turn.begin()
         blank = _details(tab, there=False) | {tab.mend: gr.Column(visible=False), tab.stop: gr.Button(visible=False)}
         if not dataset:
             yield {**blank, tab.summary: empty(t(HINT)), chosen: render_data.chosen("", None)}
-            return
-        if not model:
-            yield {**blank, tab.summary: notice("info", t("Choose a base model to see how it reads this dataset."))}
             return
         try:
             look = asked(dataset, model, max_length, values, workspace)
             reading = Work(lambda report: look.dataset)
             for seconds, _ in reading:
+                if turn.over(number):
+                    return
                 yield waiting(t("Reading the dataset: {time} so far.", time=duration(seconds)))
             shown, there = look.rows(part), bool(reading.result.conversations)
         except UserError as error:
@@ -164,15 +169,18 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
             tab.rows: _rows(shown, part),
         }
 
-    def audit(dataset: object, model: object, max_length: object, *values: Any) -> Iterator[Updates]:
+    def audit(turn: Turn, dataset: object, model: object, max_length: object, *values: Any) -> Iterator[Updates]:
         ended: Updates = {tab.stop: gr.Button(visible=False)}
-        if not dataset or not model:
+        number = turn.number
+        if not dataset or turn.stopped:
             yield ended
             return
         try:
             look = asked(dataset, model, max_length, values, workspace)
             checking = Work(look.audit)
             for seconds, rows in checking:
+                if turn.over(number):
+                    return
                 text = t("Checking every row: {n} so far, {time}.", n=f"{rows or 0:,}", time=duration(seconds))
                 yield waiting(text)
             found = checking.result
@@ -182,7 +190,8 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
         name = next((label for label, value in dataset_choices(workspace) if value == dataset), str(dataset))
         yield {**ended, **checked(tab, found, dataset, workspace), chosen: render_data.chosen(name, found)}
 
-    def stopped() -> Updates:
+    def stop(turn: Turn) -> Updates:
+        turn.stop()
         text = notice("info", t("Stopped."), t("Choose the dataset again, or change a setting, to check it."))
         return {tab.summary: text, tab.stop: gr.Button(visible=False)}
 
@@ -191,7 +200,7 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
         return _rows(asked(dataset, model, max_length, values, workspace).rows(part), part)
 
     def tokens(dataset: object, model: object, max_length: object, part: object, row: object, *values: Any) -> str:
-        if not dataset or not model:
+        if not dataset:
             return ""
         try:
             look = asked(dataset, model, max_length, values, workspace)
@@ -243,10 +252,12 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
             tab.changes: "",
         }
 
-    def fetch(hub_id: str) -> Iterator[Updates]:
-        here = workspace.here()
+    def fetch(turn: Turn, hub_id: str) -> Iterator[Updates]:
+        here, number = workspace.here(), turn.begin()
         fetching = Work(lambda report: data.fetch(hub_id.strip(), here, report=report))
         for seconds, said in fetching:
+            if turn.over(number):
+                return
             yield waiting(f"{told(said)} · {duration(seconds)}" if said else t("Asking the Hub…"))
         try:
             stored = fetching.result
@@ -269,15 +280,12 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
         tab.stop, tab.use, chosen, *tab.mapped.values(),
     ]  # fmt: skip
     changes = [part.change for part in inputs]
-    first = gr.on(changes, show, of_part, looked, trigger_mode="always_last", **ACTION)
+    first = gr.on(changes, show, [tab.turn, *of_part], looked, trigger_mode="always_last", **ACTION)
     cut = first.then(tokens, with_row, tab.tokens, **ACTION)
-    check = cut.then(audit, inputs, audited, **ACTION)
-    # What was asked before is no longer waited for.
-    gr.on(changes, None, None, None, cancels=[check], **ACTION)
-    busy = [first, cut, check]
-    if tab.fetch is not None:
-        busy.append(tab.fetch.click(stepwise(fetch), tab.hub_id, [tab.dataset, tab.summary, tab.stop], **ACTION))
-    tab.stop.click(stopped, None, [tab.summary, tab.stop], cancels=busy, **ACTION)
+    cut.then(audit, [tab.turn, *inputs], audited, **ACTION)
+    if tab.fetch is not None and tab.hub_id is not None:
+        tab.fetch.click(stepwise(fetch), [tab.turn, tab.hub_id], [tab.dataset, tab.summary, tab.stop], **ACTION)
+    tab.stop.click(stop, tab.turn, [tab.summary, tab.stop], **ACTION)
     leafed = tab.part.input(toasts(leaf), of_part, tab.rows, **ACTION)
     leafed.then(tokens, with_row, tab.tokens, **ACTION)
     tab.row.change(tokens, with_row, tab.tokens, trigger_mode="always_last", **ACTION)

@@ -11,6 +11,7 @@ from phi3tune.config import DatasetConfig, HostedConfig, Part, TrainConfig
 from phi3tune.ui import forms
 from phi3tune.ui.render import empty, esc, section
 from phi3tune.ui.words import N, t
+from phi3tune.ui.work import Turn
 
 FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".gz", ".zst"]
 # The page opens no path that a client names: files for the parts are chosen from the stored datasets.
@@ -55,6 +56,7 @@ class DataTab:
     make: gr.Button
     changes: gr.HTML
     use: gr.Button
+    turn: gr.State
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def build(rules: HostedConfig | None) -> DataTab:
             )
         with gr.Column(elem_classes="pt-card", scale=3, min_width=340, elem_id="data-look"):
             gr.HTML(section("", t("What is in it")))
-            nothing = gr.HTML(empty(t(NO_ROWS)), elem_id="data-nothing")
+            nothing = gr.HTML(empty(t(NO_ROWS), picture="rows"), elem_id="data-nothing")
             with gr.Column(visible=False, elem_id="data-details") as details:
                 part = gr.Radio(
                     [(t(name), name) for name in PARTS],
@@ -107,6 +109,7 @@ def build(rules: HostedConfig | None) -> DataTab:
     return DataTab(
         dataset, upload, hub_id, fetch, fields, part_files, mapped, mapping, stop, summary, nothing, details, part,
         row, rows, tokens, lengths, findings, found_rows, statistics, mend, repair, drop, make, changes, use,
+        gr.State(Turn()),
     )  # fmt: skip
 
 

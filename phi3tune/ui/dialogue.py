@@ -209,6 +209,11 @@ class Dialogue:
         return self.voted
 
     @property
+    def alike(self) -> bool:
+        """Whether one model gave the last answers of several panes."""
+        return 1 == len({turn.model for turn in self._last if turn.model}) < len(self._last)
+
+    @property
     def votable(self) -> bool:
         """Whether every pane has a whole answer to one question, by different models, and no vote was given yet."""
         if self.busy or self.voted or len(self._last) < len(self.shown) or (self.blind and self.revealed):

@@ -88,10 +88,10 @@ class EndpointCard:
         code = endpoints.snippets(state.url, state.models[0])[name] if state.url is not None else ""
         new: dict[Any, tuple[object, Any]] = {
             self.status: (status, status),
-            self.start: (on, gr.Button(visible=not on)),
-            self.stop: (on, gr.Button(visible=on)),
-            self.running: (on, gr.Column(visible=on)),
-            self.code: ((name, code), gr.Code(code, language=LANGUAGES[name])),  # type: ignore[arg-type]
+            self.start: (on, gr.update(visible=not on)),
+            self.stop: (on, gr.update(visible=on)),
+            self.running: (on, gr.update(visible=on)),
+            self.code: ((name, code), gr.update(value=code, language=LANGUAGES[name])),
             self.keys: (listed, listed),
         }
         return {part: value for part, (seen, value) in new.items() if cursor.fresh(f"endpoint-{part._id}", seen)}

@@ -93,9 +93,9 @@ class EvaluateTab:
         active, again = job is not None and job.active, job is not None and job.state in ("stopped", "failed")
         status = render_report.status(job)
         new: dict[Any, tuple[object, Any]] = {
-            self.report: ((choices, shown), gr.Dropdown(choices, value=shown)),
-            self.stop: (active, gr.Button(visible=active)),
-            self.resume: (again, gr.Button(visible=again)),
+            self.report: ((choices, shown), gr.update(choices=choices, value=shown)),
+            self.stop: (active, gr.update(visible=active)),
+            self.resume: (again, gr.update(visible=again)),
             self.status: (status, status),
         }
         updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}

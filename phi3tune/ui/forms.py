@@ -36,6 +36,7 @@ ACRONYMS = {
     "loraplus_ratio": "LoRA+ ratio", "init": "Adapter's first values", "base_bits": "Bits of the base",
     "neftune_alpha": "NEFTune alpha", "max_grad_norm": "Max gradient norm", "dft": "DFT", "micro_batch": "Micro batch",
     "adam_beta1": "Adam beta 1", "adam_beta2": "Adam beta 2", "max_unlearnable_share": "Rows without answer",
+    "stop": "Stop texts",
 }  # fmt: skip
 # The configs whose settings the page shows.
 SHOWN: tuple[type[Config], ...] = (

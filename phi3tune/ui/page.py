@@ -40,6 +40,8 @@ from phi3tune.ui.words import building, localise, t
 
 TITLE = "phi3tune"
 CACHE_SECONDS = (3600, 86400)
+# What is put into the element is read out; the element itself stays.
+ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 FIRST_DATASET = "lantern-support"
 
 
@@ -81,9 +83,7 @@ class Page:
             with gr.Tab(t("Runs"), id="runs"):
                 self.runs = runs.build(rules)
         # Read out by screen readers; the page's own script makes a notice of the browser from it.
-        self.announcer = gr.HTML(
-            '<div aria-live="polite" role="status"></div>', elem_id="announcer", elem_classes="pt-hidden"
-        )
+        self.announcer = gr.HTML(elem_id="announcer", elem_classes="pt-hidden", js_on_load=ANNOUNCER)
         self.timer = gr.Timer(BUSY_TICK)
         self.cursor = gr.State(Cursor())
 
@@ -142,7 +142,7 @@ class Page:
         if not ended:
             return {}
         said = "".join(render_jobs.announced(job, live.key(job, self.workspace)) for job in ended)
-        return {self.announcer: f'<div aria-live="polite" role="status">{said}</div>'}
+        return {self.announcer: said}
 
     def _above(self, cursor: Cursor, trained: list[JobView]) -> Updates:
         """What stands above the tabs and changes only when a job begins or ends, or something is written down."""

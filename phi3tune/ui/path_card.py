@@ -31,6 +31,7 @@ NEXT: dict[Step, str] = {
     "export": N("Next: export {run}, small and fast, with a proof that it still answers the same."),
     "talk": N("Next: talk to {run} beside its base, and vote for the better answer."),
 }
+TRAINING = N("{run} is learning now. Watch it in the Train tab; the next step is to compare it.")
 ALL_DONE = N("All steps are done for {run}. More data, other settings? Start again at Data or Train.")
 OPEN_STEP = (
     "element.addEventListener('click', e => { const step = e.target.closest('[data-step]');"
@@ -40,10 +41,12 @@ OPEN_STEP = (
 
 @dataclass(frozen=True)
 class Progress:
-    """How far somebody is: the steps that are done, and the newest run that has finished, which they are about."""
+    """How far somebody is: the steps that are done, the newest run that has finished, which they are about, and the one
+    that is being trained."""
 
     done: frozenset[Step]
     run: str
+    training: str = ""
 
     @property
     def next(self) -> Step | None:
@@ -55,9 +58,10 @@ def progress(runs: Sequence[JobView], workspace: Workspace) -> Progress:
     done: set[Step] = set()
     if runs or any(info.kind == "stored" for info in data.list_datasets(workspace)):
         done.add("data")
+    training = next((job.id for job in runs if job.state == "running"), "")
     trained = [job.id for job in runs if job.state == "completed"]
     if not trained:
-        return Progress(frozenset(done), "")
+        return Progress(frozenset(done), "", training)
     run = trained[-1]
     done.add("train")
     if any(_compares(job, run) for job in live.evaluations(workspace)):
@@ -66,7 +70,7 @@ def progress(runs: Sequence[JobView], workspace: Workspace) -> Progress:
         done.add("export")
     if workspace.database.exists() and any(_of(record.model, run) for record in votes.tally(workspace).models):
         done.add("talk")
-    return Progress(frozenset(done), run)
+    return Progress(frozenset(done), run, training)
 
 
 def _compares(job: JobView, run: str) -> bool:
@@ -91,7 +95,10 @@ def path(now: Progress) -> str:
             f'<li class="pt-{state}"><button type="button" data-step="{step}"{current}>'
             f'<i aria-hidden="true">{mark}</i>{esc(t(name))}{spoken}</button></li>'
         )
-    text = t(ALL_DONE, run=now.run) if now.next is None else t(NEXT[now.next], run=now.run)
+    if now.training:
+        text = t(TRAINING, run=now.training)
+    else:
+        text = t(ALL_DONE, run=now.run) if now.next is None else t(NEXT[now.next], run=now.run)
     return (
         f'<nav class="pt-path" aria-label="{esc(t("The way through the app"))}"><ol>{"".join(steps)}</ol>'
         f"<p>{esc(text)}</p></nav>"

@@ -20,7 +20,7 @@ from phi3tune.ui.download import Download
 from phi3tune.ui.render import duration, empty, notice, section
 from phi3tune.ui.wire import ACTION, Updates, stepwise, toasts
 from phi3tune.ui.words import N, t
-from phi3tune.ui.work import Report, Work
+from phi3tune.ui.work import Report, Turn, Work
 
 if TYPE_CHECKING:
     from phi3tune.training.plan import Plan
@@ -39,6 +39,7 @@ class PlanCard:
     same: gr.Accordion
     command: gr.Code
     save: Download
+    turn: gr.State
 
 
 def build() -> PlanCard:
@@ -54,7 +55,7 @@ def build() -> PlanCard:
             "", language="shell", interactive=False, show_label=False, elem_id="command", buttons=["copy"]
         )
     start = gr.Button(t("Start training"), variant="primary", elem_id="start", elem_classes="pt-main")
-    return PlanCard(check, stop, start, plan, same, command, save)
+    return PlanCard(check, stop, start, plan, same, command, save, gr.State(Turn()))
 
 
 def command_line(config: TrainConfig) -> str:
@@ -72,8 +73,8 @@ def connect(
 ) -> None:
     """`read(*inputs)` gives the settings of the form; `run` is set to the run that is started."""
 
-    def check(*values: Any) -> Iterator[Updates]:
-        config, here = read(*values), workspace.here()
+    def check(turn: Turn, *values: Any) -> Iterator[Updates]:
+        number, config, here = turn.begin(), read(*values), workspace.here()
 
         def work_out(_: Report) -> Plan:
             from phi3tune.training import plan
@@ -82,12 +83,14 @@ def connect(
 
         planning = Work(work_out)
         for seconds, _ in planning:
+            if turn.over(number):
+                return
             text = t("Working out the plan: {time} so far.", time=duration(seconds))
             yield {card.plan: notice("info", text), card.stop: gr.Button(visible=True)}
         try:
             found = planning.result
         except UserError:
-            yield stop()
+            yield {card.plan: empty(t(NO_PLAN)), card.stop: gr.Button(visible=False)}
             raise
         yield {
             card.plan: render_plan.plan(found),
@@ -96,7 +99,8 @@ def connect(
             card.command: command_line(config),
         }
 
-    def stop() -> Updates:
+    def stop(turn: Turn) -> Updates:
+        turn.stop()
         return {card.plan: empty(t(NO_PLAN)), card.stop: gr.Button(visible=False)}
 
     def start(*values: Any) -> str:
@@ -111,7 +115,7 @@ def connect(
         return str(path)
 
     shown = [card.plan, card.stop, card.same, card.command]
-    checking = card.check.click(stepwise(check), inputs, shown, trigger_mode="once", **ACTION)
-    card.stop.click(stop, None, [card.plan, card.stop], cancels=[checking], **ACTION)
+    card.check.click(stepwise(check), [card.turn, *inputs], shown, trigger_mode="once", **ACTION)
+    card.stop.click(stop, card.turn, [card.plan, card.stop], **ACTION)
     refresh(card.start.click(toasts(start), inputs, run, **ACTION).then)
     card.save.connect(save, inputs)

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from phi3tune import jobs
+from phi3tune import hosted, jobs
 from phi3tune.config import PromptsConfig
 from phi3tune.errors import UserError
 from phi3tune.jobs import JobView
@@ -180,6 +180,7 @@ def _store(path: Path, workspace: Workspace) -> Path:
     from phi3tune.evaluation import prompts
 
     prompts.read(path)
+    hosted.check_storage(workspace, path.stat().st_size)
     folder = workspace.root / "prompts" / uuid.uuid4().hex[:12]
     folder.mkdir(parents=True)
     return Path(shutil.copyfile(path, folder / f"prompts{path.suffix.lower()}"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from phi3tune.ui.dialogue import LETTERS, SIDES, Dialogue, Side
 from phi3tune.ui.pane import Difference, Turn, first_difference
-from phi3tune.ui.render import answer_text, bar, counted, empty, esc, explained, latency, notice, size
+from phi3tune.ui.render import NONE, answer_text, bar, counted, empty, esc, explained, latency, notice, size
 from phi3tune.ui.words import N, t, told
 from phi3tune.votes import BAD, TIE
 
@@ -89,7 +89,7 @@ def _answer(
     body += hits(turn.hits)
     if said.hidden or said.busy:
         return f'<article class="pt-turn pt-model bot">{head}{body}</article>'
-    figures = " · ".join(value for _, value in stats(turn)) if not last else ""
+    figures = " · ".join(value for _, value in stats(turn) if value != NONE) if not last else ""
     below = f'<p class="pt-sub pt-stats">{esc(figures)}</p>' if figures else ""
     acts = [
         act("prompt", t("Prompt"), place, t("Show exactly what the model was given, and its tokens")),
@@ -120,8 +120,8 @@ def stats(turn: Turn) -> list[tuple[str, str]]:
     if turn.usage is not None and turn.usage.completion_tokens:
         usage, speed = turn.usage, turn.usage.tokens_per_second
         parts.append((t("First token"), latency(usage.first_token_seconds)))
-        if speed:
-            parts.append((t("Speed"), t("{n} tok/s", n=f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}")))
+        tokens = t("{n} tok/s", n=f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}")
+        parts.append((t("Speed"), tokens if speed else NONE))
         parts.append((t("Answer"), counted(usage.completion_tokens, "token")))
     return [*parts, (t("Ended"), t(FINISH[turn.finish]) if turn.finish in FINISH else turn.finish)]
 
@@ -182,6 +182,8 @@ def between(said: Dialogue, comparison: str, votes: str = "") -> str:
         parts.append(_line(t("The models are answering. Stop, or Esc, ends that within a word.")))
     elif not said.begun:
         parts.append(_line(t("Ask both models one question; then say here whose answer is better.")))
+    elif said.alike:
+        parts.append(_line(t("The same model answered twice: choose another one, such as your run, to compare.")))
     if said.editing is not None:
         asks = t("Sending asks your edited question from its place on; what followed is kept as a branch.")
         parts.append(f'<p class="pt-difference">{esc(asks)} {act("cancel-edit", t("Cancel"))}</p>')

@@ -184,9 +184,12 @@ def _figures(job: JobView, latest: Mapping[str, float]) -> str:
         shown.append((size(memory), t("memory of the worker")))
     if job.started is not None:
         shown.append((duration((job.ended or time.time()) - job.started), t("time")))
-    named = {name for _, name in shown}
-    terms = [(t(name), t(meaning)) for name, meaning in FIGURES if t(name) in named]
-    return facts(shown) + (explained(terms, t("What these figures mean")) if terms else "") if shown else ""
+    return facts(shown) if shown else ""
+
+
+def meanings() -> str:
+    """What the figures of the live panel mean. It stands beside the panel, which is sent again every second."""
+    return explained([(t(name), t(meaning)) for name, meaning in FIGURES], t("What these figures mean"))
 
 
 def _ending(job: JobView) -> str:

@@ -96,7 +96,7 @@ def verdict(found: Report | None) -> str:
     """A sentence for each model after the first: better, worse, or not enough rows to say."""
     if found is None:
         text = t("Choose the base model and your run, and press Evaluate: the scores of both appear here.")
-        return empty(text, picture="chart")
+        return empty(text, picture="score")
     report = found.report
     if report["dataset"] is None:
         return ""

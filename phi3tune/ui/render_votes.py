@@ -55,5 +55,5 @@ def tally(found: Tally) -> str:
     lines = [t("{votes}; win rates leave out ties and rounds in which all answers were bad.",
                votes=counted(found.votes, "vote"))]  # fmt: skip
     if found.named:
-        lines.append(t("{n} of them were given with the names in sight, which a name may sway.", n=f"{found.named:,}"))
+        lines.append(t("With the models' names in sight, which may sway a vote: {n}.", n=f"{found.named:,}"))
     return table(by_model, models, caption=" ".join(lines)) + table([*by_pair, Column(t("First preferred"))], pairs)

@@ -69,14 +69,14 @@ class RunsTab:
         table = render_runs.runs(listed)
         line = render_runs.queue(active, workspace, movable=self.upload is not None)
         new: dict[Any, tuple[object, Any]] = {
-            self.project: (projects, gr.Dropdown([(t(ALL_PROJECTS), ALL_PROJECTS), *projects[1:]])),
+            self.project: (projects, gr.update(choices=[(t(ALL_PROJECTS), ALL_PROJECTS), *projects[1:]])),
             self.runs: (table, table),
             self.queue: (line, line),
-            self.compared: (names, gr.Dropdown(names)),
+            self.compared: (names, gr.update(choices=names)),
         }
         known = tuple(found.id for found in reversed(sweeps.every(workspace)))
         shown = chosen if chosen in known else (known[0] if known else None)
-        new[self.sweep] = ((known, shown), gr.Dropdown(known, value=shown, visible=bool(known)))
+        new[self.sweep] = ((known, shown), gr.update(choices=known, value=shown, visible=bool(known)))
         trials = _trials(shown, workspace)
         new[self.trials] = (trials, trials)
         return {part: value for part, (seen, value) in new.items() if cursor.fresh(f"runs-{part._id}", seen)}

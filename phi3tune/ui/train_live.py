@@ -157,6 +157,7 @@ def build() -> LiveCard:
                 resume = gr.Button(t("Resume"), variant="primary", elem_id="resume", visible=False, size="sm")
                 delete = gr.Button(t("Delete"), variant="stop", elem_id="delete", visible=False, size="sm")
         status = gr.HTML(empty(t(NO_RUN), picture="chart"), elem_id="live-status")
+        gr.HTML(render_jobs.meanings(), elem_id="live-meanings")
         notices = gr.HTML(elem_id="notices")
         with gr.Row(visible=False, elem_id="ended", elem_classes="pt-buttons") as ended:
             further = gr.Button(t("Train further"), elem_id="further", size="sm")
@@ -200,6 +201,13 @@ def build() -> LiveCard:
 
 
 def _plot(name: str) -> gr.LinePlot:
+    with gr.Column(min_width=320):
+        plot = _chart(name)
+        gr.HTML(f'<p class="pt-sub">{esc(t(MEANINGS[name]))}</p>')
+    return plot
+
+
+def _chart(name: str) -> gr.LinePlot:
     return gr.LinePlot(
         x="step",
         y="value",
@@ -214,7 +222,6 @@ def _plot(name: str) -> gr.LinePlot:
         min_width=320,
         elem_id=f"chart-{name.replace('_', '-')}",
         show_label=False,
-        caption=t(MEANINGS[name]),
         buttons=[],
     )
 

@@ -124,6 +124,9 @@ class Visitors:
                 self._belongings.handed_out(scope["path"], message.get("body", b""), folder)
             await send(message)
 
+        if not scope["path"].startswith(_FILE):
+            send = _without_places(send, workspace)
+
         from starlette.exceptions import HTTPException
         from starlette.responses import PlainTextResponse
 
@@ -216,6 +219,34 @@ def _set_cookie(value: str, scope: Scope) -> str:
     place = "SameSite=None; Secure; Partitioned" if os.environ.get("SPACE_ID") else "SameSite=Lax"
     secure = "; Secure" if scope.get("scheme") == "https" and "Secure" not in place else ""
     return f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}{secure}"
+
+
+def _without_places(send: Send, workspace: Workspace) -> Send:
+    """A `send` that does not tell where the app keeps its work: messages name files by their place in the workspace."""
+    start: Message | None = None
+    root, shared = (str(path).encode() for path in (workspace.root, workspace.shared))
+
+    def cleaned(body: bytes) -> bytes:
+        for place in (root, shared):
+            body = body.replace(place + b"/", b"").replace(place, b"the workspace")
+        return body
+
+    async def answer(message: Message) -> None:
+        nonlocal start
+        if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
+            if headers.get(b"content-type", b"").startswith(b"application/json") and b"content-length" in headers:
+                start = message  # its length may change
+                return
+        elif message["type"] == "http.response.body" and shared in message.get("body", b""):
+            message = {**message, "body": cleaned(message["body"])}
+        if start is not None:
+            headers = {**dict(start["headers"]), b"content-length": str(len(message.get("body", b""))).encode()}
+            await send({**start, "headers": list(headers.items())})
+            start = None
+        await send(message)
+
+    return answer
 
 
 async def _body(receive: Receive) -> bytes:

@@ -22,6 +22,7 @@ import gradio as gr
 from gradio.context import LocalContext
 from gradio.i18n import I18nData
 
+from phi3tune import hosted
 from phi3tune.ui.language import ENGLISH, JAPANESE, LANGUAGES, of_request
 
 CATALOGUE = Path(__file__).with_name("locale") / "ja.po"
@@ -61,7 +62,8 @@ def N(text: str) -> str:  # noqa: N802  (gettext's name for it)
 
 def told(message: object) -> str:
     """A message from below the page (an error, a warning, a reason) in the reader's language."""
-    return recognised(str(message)) if reader() == JAPANESE else str(message)
+    text = hosted.without_places(str(message))
+    return recognised(text) if reader() == JAPANESE else text
 
 
 def in_browser(text: str) -> str:
@@ -106,9 +108,9 @@ def localise(demo: gr.Blocks) -> None:
                     late.setdefault(block, {})[name] = _translated(value, built)
     if late:
 
-        def load() -> list[Any]:
+        def load() -> dict[Any, Any]:
             wanted = reader() == JAPANESE
-            return [gr.update(**texts) if wanted else gr.skip() for texts in late.values()]
+            return {block: gr.update(**texts) if wanted else gr.skip() for block, texts in late.items()}
 
         demo.load(load, None, list(late), queue=False, api_visibility="private", show_progress="hidden")
 

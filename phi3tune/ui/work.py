@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
@@ -18,13 +18,34 @@ class GivenUpError(Exception):
     """Raised in work that nobody waits for any more, the next time that it reports."""
 
 
+class Turn:
+    """What a person asked for last, in a `gr.State`: a handler that answers an earlier ask sees that it is not waited
+    for any more. (Gradio's own `cancels` complains in the console when there is nothing to cancel.)"""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.stopped = False
+
+    def begin(self) -> int:
+        """Another ask begins; its number."""
+        self.number, self.stopped = self.number + 1, False
+        return self.number
+
+    def stop(self) -> None:
+        """Nothing is asked for any more."""
+        self.number, self.stopped = self.number + 1, True
+
+    def over(self, number: int) -> bool:
+        """Whether the ask of that number is not waited for any more."""
+        return self.number != number
+
+
 class Work(Generic[R]):
     """`work(report)`, begun at once in a thread of its own.
 
     Iterating gives `(seconds so far, what was reported last)` about every `SECONDS` until it has ended; then `result`
-    returns what it returned or raises what it raised. Leaving the iteration before the end gives the work up: a
-    handler that Gradio cancels needs to do nothing for that. The thread knows no request: what it is given has to be
-    resolved before.
+    returns what it returned or raises what it raised. Leaving the iteration before the end gives the work up. The
+    thread knows no request: what it is given has to be resolved before.
     """
 
     def __init__(self, work: Callable[[Report], R]) -> None:
@@ -44,7 +65,7 @@ class Work(Generic[R]):
             raise GivenUpError
         self._reported = what
 
-    def __iter__(self) -> Iterator[tuple[float, Any]]:
+    def __iter__(self) -> Generator[tuple[float, Any], None, None]:
         begun = time.monotonic()
         try:
             while not wait([self._ended], timeout=SECONDS).done:

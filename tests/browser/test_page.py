@@ -35,6 +35,7 @@ def test_tune_with_charts_that_move_and_a_reload_in_the_middle(visit: Visit, app
 
     step = jobs.view(folder).step
     page.reload()
+    open_tab(page, "Train")
     expect(page.locator("#live-status")).to_contain_text(RUN, timeout=10_000)
     expect(page.locator("#job-chip")).to_contain_text(RUN)
     wait_until(lambda: jobs.view(folder).step > step)
@@ -45,6 +46,7 @@ def test_tune_with_charts_that_move_and_a_reload_in_the_middle(visit: Visit, app
 
 def test_evaluate_base_and_run_side_by_side(visit: Visit) -> None:
     page = visit.page
+    open_tab(page, "Train")
     page.locator("#compare").click()
     expect(page.locator("#eval-run")).to_be_visible()
     page.locator("#eval-limit input").fill("24")
@@ -56,22 +58,24 @@ def test_evaluate_base_and_run_side_by_side(visit: Visit) -> None:
     expect(page.locator("#eval-rows")).to_contain_text(re.compile("lamp|Lantern"))
 
 
-def test_export_and_see_the_proof(visit: Visit, app: App) -> None:
+def test_the_comparison_hands_over_to_the_export(visit: Visit, app: App) -> None:
     page = visit.page
-    page.locator("#export").click()
-    expect(page.locator("#export-status")).to_contain_text(re.compile("passed", re.IGNORECASE), timeout=3 * MINUTES)
+    open_tab(page, "Evaluate")
+    page.locator("#eval-export", has_text=RUN).click()
+    expect(page.locator("#build-model input")).to_have_value(RUN)
+    page.locator("#build-start").click()
+    expect(page.locator("#builds")).to_contain_text("PASSED", timeout=3 * MINUTES)
     assert (app.home / "runs" / RUN / "onnx" / "int4" / "genai_config.json").is_file()
+    open_tab(page, "Train")
+    expect(page.locator("#export-status")).to_contain_text("PASSED")
 
 
-def test_talk_to_base_and_build_side_by_side(visit: Visit) -> None:
+def test_the_build_hands_over_to_a_chat_beside_its_model(visit: Visit) -> None:
     page = visit.page
-    open_tab(page, "Playground")
-    for side, model in (("left", "phi3-nano"), ("right", f"{RUN}/onnx/int4")):
-        picker = page.locator(f"#pane-{side}-model input")
-        picker.fill(model)
-        picker.press("Enter")
-        picker.press("Tab")
-        expect(picker).to_have_value(model)
+    open_tab(page, "Deploy")
+    page.locator("#build-talk").click()
+    for side, model in (("left", RUN), ("right", f"{RUN}/onnx/int4")):
+        expect(page.locator(f"#pane-{side}-model input")).to_have_value(model)
     page.locator("#composer textarea").fill("How long is the warranty?")
     page.locator("#send").click()
     for side in ("left", "right"):
@@ -80,14 +84,20 @@ def test_talk_to_base_and_build_side_by_side(visit: Visit) -> None:
         assert len(page.locator(f"#pane-{side} .bot").last.inner_text().strip()) > 0
 
 
+def test_a_build_is_taken_along(visit: Visit) -> None:
+    page = visit.page
+    open_tab(page, "Deploy")
+    with page.expect_download() as started:
+        page.locator("#build-pack").click()
+    assert started.value.suggested_filename == f"{RUN}-onnx-int4.zip"
+    expect(page.locator("#build-packing")).to_be_empty()
+
+
 def test_serve_the_build_and_pass_the_conformance_test(visit: Visit, app: App) -> None:
     page = visit.page
     open_tab(page, "Deploy")
-    expect(page.locator("#builds")).to_contain_text("PASSED", ignore_case=True)
-    models = page.locator("#serve-models")
-    models.get_by_role("button", name="Clear").click()
-    models.locator("input").fill(f"{RUN}/onnx/int4")
-    models.locator("input").press("Enter")
+    page.locator("#build-serve").click()
+    expect(page.locator("#serve-models")).to_contain_text(f"{RUN}/onnx/int4")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -97,6 +107,7 @@ def test_serve_the_build_and_pass_the_conformance_test(visit: Visit, app: App) -
     expect(page.locator("#serve-code")).to_contain_text(f"http://127.0.0.1:{port}/v1")
     page.locator("#serve-test").click()
     expect(page.locator("#serve-checks")).to_contain_text("8 of 8 checks passed", timeout=MINUTES)
+    page.locator("#monitor-card").get_by_role("button").first.click()
     expect(page.locator("#monitor")).to_contain_text("Requests", timeout=30_000)
     page.locator("#serve-stop").click()
     expect(page.locator("#serve-status")).to_contain_text("off")
@@ -114,6 +125,7 @@ def test_a_killed_worker_and_a_restarted_app(visit: Visit, app: App) -> None:
     wait_until(lambda: jobs.view(folder).step > before)
     page.goto(app.url)
     expect(page.locator("#job-chip")).to_contain_text("victim", timeout=20_000)
+    open_tab(page, "Train")
     # The page reconnecting to the app that was gone is its own complaint, not ours.
     visit.problems[:] = [text for text in visit.problems if "net::ERR_" not in text and "fetch" not in text]
 
@@ -122,3 +134,6 @@ def test_a_killed_worker_and_a_restarted_app(visit: Visit, app: App) -> None:
     os.kill(pid, signal.SIGKILL)
     expect(page.locator("#live-status")).to_contain_text(re.compile("failed", re.IGNORECASE), timeout=10_000)
     expect(page.locator("#resume")).to_be_visible()
+    offered = page.locator("#interrupted")
+    offered.get_by_role("button", name="Dismiss victim").click()
+    expect(offered).not_to_contain_text("victim")

@@ -49,6 +49,19 @@ def press(page: Page, place: str, act: str) -> None:
     page.locator(f"{place} .pt-act[data-act={act}]").first.click()
 
 
+def test_esc_ends_an_answer_that_waits_for_its_model(visit: Visit, app: App) -> None:
+    page = visit.page
+    choose(page)
+    example = page.locator("#examples .pt-act").first
+    question = example.inner_text()
+    example.click()
+    expect(page.locator("#pane-left .user")).to_contain_text(question)
+    expect(page.locator("#stop-answer")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#stats-left")).to_contain_text("stopped")
+    expect(page.locator("#send")).to_be_visible()
+
+
 def test_from_the_first_question_to_a_row_to_train_on(visit: Visit, app: App, tmp_path: Path) -> None:
     page = visit.page
     choose(page)
@@ -58,6 +71,11 @@ def test_from_the_first_question_to_a_row_to_train_on(visit: Visit, app: App, tm
     expect(page.locator("#difference")).to_contain_text("Both gave the same answer.")
     press(page, "#pane-left", "prompt")
     expect(page.locator("#prompt-detail")).to_contain_text("<|user|>")
+    page.locator("#difference").get_by_role("button", name="The right one is better").click()
+    expect(page.locator("#difference")).to_contain_text("You preferred")
+    page.get_by_role("button", name="View code").click()
+    expect(page.locator("#code-where")).to_contain_text("phi3tune serve phi3-nano")
+    expect(page.locator("#code")).to_contain_text("opposite of hot")
 
     press(page, "#pane-right", "edit")
     expect(page.locator("#composer textarea")).to_have_value("What is the opposite of hot?")
@@ -67,9 +85,10 @@ def test_from_the_first_question_to_a_row_to_train_on(visit: Visit, app: App, tm
     expect(page.locator("#pane-left")).to_contain_text("opposite of hot")
 
     page.reload()
-    page.locator("#start").wait_for()
+    page.locator("#dataset").wait_for()
     open_tab(page, "Playground")
     expect(page.locator("#pane-left")).to_contain_text("opposite of hot")
+    expect(page.locator("#difference")).to_contain_text("Branch 1 of 2")
 
     with page.expect_download() as download:
         page.locator("#chat-export").click()
@@ -86,14 +105,14 @@ def test_from_the_first_question_to_a_row_to_train_on(visit: Visit, app: App, tm
     page.locator("#corrected textarea").fill("Cold, of course.")
     page.locator("#save-row").click()
     expect(page.locator("#correction")).to_be_hidden()
-    open_tab(page, "Train")
+    open_tab(page, "Data")
     expect(page.locator("#dataset input")).to_have_value(re.compile("corrected-answers"))
     open_tab(page, "Playground")
     page.locator("#clear").click()
 
 
 def test_a_blind_vote(visit: Visit, app: App) -> None:
-    page = visit.page
+    page, before = visit.page, votes.tally(Workspace(app.home))
     choose(page)
     page.locator("#blind input").check()
     expect(page.locator("#difference")).to_contain_text("drawn by lot")
@@ -101,6 +120,7 @@ def test_a_blind_vote(visit: Visit, app: App) -> None:
     expect(page.locator("#pane-left .bot")).to_contain_text("Model A")
     expect(page.locator("#pane-left")).not_to_contain_text("phi3-nano")
     page.locator("#difference").get_by_role("button", name="B is better").click()
-    expect(page.locator("#difference")).to_contain_text("1 of 1 decided votes")
+    expect(page.locator("#difference")).to_contain_text("decided votes")
     expect(page.locator("#pane-left .bot")).to_contain_text("phi3-nano")
-    assert votes.tally(Workspace(app.home)).votes == 1
+    after = votes.tally(Workspace(app.home))
+    assert (after.votes, after.named) == (before.votes + 1, before.named)

@@ -18,17 +18,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 def advanced(page: Page, group: str) -> None:
+    open_tab(page, "Train")
     page.locator("#mode").get_by_text("Advanced").click()
     page.locator("#advanced").get_by_role("button", name=group).click()
 
 
 def test_settings_plan_command_and_yaml(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
-    expect(page.locator("#dataset input")).to_have_value(re.compile("lantern-support"))
+    open_tab(page, "Train")
+    expect(page.locator("#train-data")).to_contain_text("lantern-support", timeout=60_000)
     expect(page.locator("#changed")).to_contain_text("at their defaults")
     advanced(page, "Optimizer")
     fill(page, "set-weight-decay", "0.1")
-    expect(page.locator("#changed")).to_contain_text("1 setting differs")
+    expect(page.locator("#changed")).to_contain_text("1 setting changed")
     expect(page.locator("#advanced").get_by_role("button", name="Optimizer")).to_contain_text("1 changed")
 
     page.locator("#check-plan").click()
@@ -45,13 +47,14 @@ def test_settings_plan_command_and_yaml(visit: Visit, tmp_path: Path) -> None:
     page.locator("#reset-settings").click()
     expect(page.locator("#changed")).to_contain_text("at their defaults")
     page.locator("#load-settings").locator("xpath=..").locator("input[type=file]").set_input_files(saved)
-    expect(page.locator("#changed")).to_contain_text("1 setting differs")
+    expect(page.locator("#changed")).to_contain_text("1 setting changed")
 
 
 def test_quality_fills_the_settings(visit: Visit) -> None:
     page = visit.page
+    open_tab(page, "Train")
     page.locator("#set-quality").get_by_text("thorough", exact=True).click()
-    expect(page.locator("#changed")).to_contain_text("3 settings differ")
+    expect(page.locator("#changed")).to_contain_text("3 settings changed")
     advanced(page, "Method")
     expect(page.locator("#set-lora-rank input")).to_have_value("64")
 

@@ -26,12 +26,12 @@ class Shop:
         self.made.append(RandomContext(capacity=max(total, 100)))
         return self.made[-1]
 
-    def cached(self, *said: str, adapter: str | None = None, tokens: int = 4) -> int:
+    def cached(self, *said: str, adapter: str | None = None, tokens: int = 4, owner: str = "") -> int:
         """Tokens of the prompt that were not read again."""
         messages = [SYSTEM]
         for place, text in enumerate(said):
             messages.append({"role": "assistant" if place % 2 else "user", "content": text})
-        request = Request(self.renderer.prompt(messages), Sampling(tokens))
+        request = Request(self.renderer.prompt(messages), Sampling(tokens), owner=owner)
         answer = Answer(request, self.renderer, tokens)
         (*_, last) = self.kept.steps(adapter, request, answer, tokens, never)
         assert last is not None
@@ -70,6 +70,15 @@ def test_adapters_do_not_share() -> None:
     shop.kept.forget("a")
     assert shop.cached("Hello", adapter="a") == 0
     assert shop.cached("Hello") > 0
+
+
+def test_nobody_goes_on_with_the_chat_of_somebody_else() -> None:
+    """How fast an answer comes would tell what others have said."""
+    shop = Shop()
+    assert shop.cached("Hello", owner="a") == 0
+    assert shop.cached("Hello", owner="b") == 0
+    assert shop.cached("Hello") == 0
+    assert shop.cached("Hello", owner="a") > 0
 
 
 def test_the_chat_that_was_idle_longest_makes_room() -> None:

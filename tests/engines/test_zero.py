@@ -15,7 +15,7 @@ import pytest
 
 from phi3tune.chat import Renderer
 from phi3tune.engines import main_process, pool, zero
-from phi3tune.engines.base import Completion, Request, Sampling, collect
+from phi3tune.engines.base import Completion, EngineError, Request, Sampling, collect
 from phi3tune.engines.models import ModelRef, resolve
 from phi3tune.engines.pool import Pool
 from phi3tune.errors import UserError
@@ -24,17 +24,28 @@ from phi3tune.paths import NANO, Workspace
 ADDRESS = {"role": "user", "content": "What is the capital of France?"}
 
 
+class FakeError(Exception):
+    """As Gradio's."""
+
+    def __init__(self, title: str, message: str) -> None:
+        super().__init__(message)
+        self.title, self.message = title, message
+
+
 @dataclass
 class FakeSpaces:
     """What of `spaces` 0.51.3 shows on the outside: a function's arguments and what it yields are pickled, of an
-    exception only the class's name is told, and a reader who leaves ends the function."""
+    exception only the class's name is told, a reader who leaves ends the function, and a visitor's time is limited."""
 
     seconds: list[int] = field(default_factory=list)
     left: int = 0
+    quota: int = 1000
 
     def GPU(self, *, duration: Callable[..., int]) -> Callable[[Any], Any]:  # noqa: N802
         def decorate(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
             def borrowing(*given: Any) -> Iterator[Any]:
+                if duration(*given) > self.quota:
+                    raise FakeError("ZeroGPU quota exceeded", f"{duration(*given)}s requested vs. {self.quota}s left")
                 self.seconds.append(duration(*given))
                 said = work(*pickle.loads(pickle.dumps(given)))
                 try:
@@ -45,7 +56,7 @@ class FakeSpaces:
                     said.close()  # type: ignore[attr-defined]
                     raise
                 except Exception as error:
-                    raise RuntimeError(f"ZeroGPU worker error: {type(error).__name__}") from None
+                    raise FakeError("ZeroGPU worker error", type(error).__name__) from None
 
             return borrowing
 
@@ -183,6 +194,23 @@ def test_a_mistake_arrives_as_its_sentence(engines: Pool, nano: ModelRef) -> Non
     with pytest.raises(UserError, match="the model's context is"):
         said(engines, nano, Request([1] * 5000))
     assert engines.busy == 0
+
+
+def test_a_refusal_of_zero_gpu_arrives_as_its_sentence(
+    engines: Pool, spaces: FakeSpaces, nano: ModelRef, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spaces, "quota", 5)
+    with pytest.raises(EngineError, match="quota exceeded: 21s requested vs"):
+        said(engines, nano, request_)
+    assert engines.busy == 0
+
+
+def test_a_fault_in_the_fork_is_named(
+    engines: Pool, nano: ModelRef, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main_process.Loaded, "steps", lambda *_: 1 / 0)
+    with pytest.raises(EngineError, match="ZeroGPU worker error: ZeroDivisionError"):
+        said(engines, nano, request_)
 
 
 def test_a_cancelled_answer_ends_and_lets_go_of_the_gpu(

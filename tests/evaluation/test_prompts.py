@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,13 +37,18 @@ class Echo:
         return [Completion(f"{self.name}: {text}", (), "stop", Usage(1, 0, 2, 0.1, 9.0)) for text in texts]
 
 
+loads: list[list[str]] = []  # models that were loaded together
+
+
 @pytest.fixture
 def echoes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Echo]:
     found: dict[str, Echo] = {}
+    loads.clear()
 
     @contextmanager
     def opened(refs: Sequence[ModelRef], *, key_variable: str) -> Iterator[list[Any]]:
-        yield [found.setdefault(refs[0].label, Echo(refs[0].label))]
+        loads.append([ref.label for ref in refs])
+        yield [found.setdefault(ref.label, Echo(ref.label)) for ref in refs]
 
     monkeypatch.setattr(scoring, "opened", opened)
     return found
@@ -76,6 +82,19 @@ def test_every_prompt_is_answered_by_every_model(
     assert found == prompts.load(out)
     last = reporter.of(Progress)[-1]
     assert (last.done, last.total) == (40, 40)
+
+
+def test_models_that_share_weights_are_loaded_together(
+    echoes: dict[str, Echo], file: Path, tmp_path: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = ModelRef("phi3-nano", "phi3-nano", "torch", NANO)
+    refs = {"phi3-nano": base, "run-1": replace(base, ref="run-1", label="run-1", adapter=tmp_path, run="run-1")}
+    refs["other"] = ModelRef("other", "other", "remote", None)
+    monkeypatch.setattr(prompts, "resolve", lambda name, workspace: refs[name])
+    given = PromptsConfig(prompts=str(file), models=["phi3-nano", "other", "run-1"])
+    prompts.answer(given, tmp_path / "out.jsonl", workspace, RecordingReporter())
+    assert loads == [["phi3-nano", "run-1"], ["other"]]
+    assert {len(echo.asked) for echo in echoes.values()} == {20}
 
 
 def test_stopped_and_cut_off_it_goes_on_where_it_was(

@@ -23,6 +23,7 @@ from tests.security.calls import Stranger
 WITNESS = Path(__file__).parent / "witness"
 # The name of a file that nobody may read, and what stands in it alone.
 CANARY, SECRET = "canary-7c1e94ab", "secret-0d55ef31"
+ASKING = ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Watched:
         """What the witness wrote down of these events."""
         told = (json.loads(line) for line in self.log.read_text().splitlines())
         return [what for event, what in told if event in events]
+
+    def outside(self) -> list[Any]:
+        """Whom it and its children asked beside this machine: nobody, with all that was done to it."""
+        asked = [host[0] if isinstance(host, list) else host for host in self.saw(*ASKING)]
+        return [host for host in asked if str(host) not in ("127.0.0.1", "localhost", "::1") and "/" not in str(host)]
 
     def leaked(self, secret: str = SECRET) -> list[Path]:
         """Files in the workspace and in Gradio's cache that hold the secret."""
@@ -108,6 +114,7 @@ def start(home: Path, workspace: Workspace, **environment: str) -> Iterator[Watc
         yield watched
     finally:
         app.stop()
+    assert watched.outside() == []
 
 
 @pytest.fixture(scope="session")

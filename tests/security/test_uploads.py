@@ -57,7 +57,9 @@ def flood(watched: Watched, path: str, kind: str, *, first: bytes = b"") -> tupl
             with contextlib.suppress(BlockingIOError):
                 answer = connection.recv(65_536)
                 connection.settimeout(10)
-                return answer + connection.recv(65_536), sent
+                if answer.endswith(b"\r\n\r\n"):  # the head alone
+                    answer += connection.recv(65_536)
+                return answer, sent
             with contextlib.suppress(BlockingIOError):
                 done = connection.send(waiting)
                 sent += done

@@ -93,7 +93,7 @@ def test_the_endpoint_is_shown_as_it_is(deployed: Deploy) -> None:
     deployed.handlers["endpoint_card.start"](["phi3-nano"], *values)
     shown = deployed.shown()
     assert "Serving phi3-nano at http://127.0.0.1:8000/v1" in shown["serve-status"]
-    assert shown["serve-code"].value == "phi3-nano at http://127.0.0.1:8000/v1"
+    assert shown["serve-code"]["value"] == "phi3-nano at http://127.0.0.1:8000/v1"
     deployed.handlers["endpoint_card.stop"]()
     assert "is off" in deployed.shown()["serve-status"]
 
@@ -124,9 +124,9 @@ def test_a_new_build_is_the_chosen_one(deployed: Deploy, workspace: Workspace) -
     deployed.tab.builds.update(cursor, [], workspace, None)
     fake_build(workspace, "lamp", "int8")
     told = deployed.tab.builds.update(cursor, [], workspace, "lamp/onnx/int4")
-    assert told[deployed.tab.builds.chosen].value == "lamp/onnx/int8"
+    assert told[deployed.tab.builds.chosen]["value"] == "lamp/onnx/int8"
     again = deployed.tab.builds.update(cursor, [], workspace, "lamp/onnx/int4")
-    assert again[deployed.tab.builds.chosen].value == "lamp/onnx/int4", "what a person chooses stays"
+    assert again[deployed.tab.builds.chosen]["value"] == "lamp/onnx/int4", "what a person chooses stays"
 
 
 def test_a_build_is_packed_with_progress(deployed: Deploy, workspace: Workspace) -> None:

@@ -83,3 +83,15 @@ def test_jobs_of_a_kind_newest_first(make_run: MakeJob, make_job: MakeJob, works
     assert live.exports_of("lamp", workspace) == [mine]
     assert live.key(of_run, workspace) == "runs/lamp/eval/new"
     assert jobs.find("runs/lamp/eval/new", workspace) == of_run.folder
+
+
+def test_jobs_that_end_before_a_browsers_eyes_are_told_once(make_run: MakeJob, workspace: Workspace) -> None:
+    cursor = Cursor()
+    running, waiting = make_run("lamp", state="queued"), make_run("next", state="queued")
+    assert cursor.follow([running, waiting], workspace) == []
+    assert cursor.named == "runs/lamp"
+    make_run("lamp", state="completed")
+    assert [job.id for job in cursor.follow([waiting], workspace)] == ["lamp"]
+    assert cursor.ended is not None and cursor.ended.state == "completed"
+    jobs.delete(workspace.runs / "lamp", workspace)
+    assert cursor.follow([waiting], workspace) == []

@@ -12,10 +12,12 @@ import gradio as gr
 import pytest
 
 from phi3tune import jobs
+from phi3tune.errors import UserError
 from phi3tune.events import EventLog, Metrics
 from phi3tune.jobs import workers
 from phi3tune.paths import Workspace
 from phi3tune.server.endpoint import Endpoints
+from phi3tune.ui import handover
 from phi3tune.ui.page import Page, create_ui
 
 from .conftest import MakeJob
@@ -116,6 +118,44 @@ def test_opening_chooses_the_bundled_data_and_the_bundled_model(page: Page) -> N
     assert seen["dataset"]["value"] == seen["eval-dataset"]["value"] == "lantern-support"
     assert seen["train-model"]["value"] == seen["pane-right-model"]["value"] == "phi3-nano"
     assert seen["eval-models"]["value"] == ["phi3-nano"]
+
+
+def test_an_interrupted_run_is_offered_until_it_is_dismissed(page: Page, make_run: MakeJob) -> None:
+    job = make_run("cut", state="running", step=7, steps=20, resume_step=5, heartbeat=100.0)
+    cursor = deepcopy(page.cursor.value)
+    seen = tick(page, cursor)
+    assert 'data-act="resume" data-job="runs/cut"' in seen["interrupted"]
+    jobs.dispatch(page.workspace)
+    jobs.dismiss(job.folder)
+    assert "cut" not in named(page.open(deepcopy(page.cursor.value)))["interrupted"]
+
+
+def test_a_finished_step_hands_its_run_over(page: Page, make_run: MakeJob) -> None:
+    make_run("lamp")
+    base = named(handover.step(page, "data"))
+    assert base["tabs"].selected == "data"
+    with pytest.raises(UserError, match="no trained model"):
+        handover.step(page, "talk")
+
+
+def test_visitors_of_a_hosted_app_get_no_door_to_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    visitor = Workspace(tmp_path / "visitors" / "someone", tmp_path)
+    demo = create_ui(visitor, Endpoints(visitor))
+    there = {getattr(block, "elem_id", None) for block in demo.blocks.values()}
+    assert "banner" in there
+    hidden = {
+        "hub-id",
+        "hub-fetch",
+        "hub-model",
+        "hub-token",
+        "set-trackers",
+        "set-processes",
+        "set-sharding",
+        "serve-start",
+    }
+    assert not hidden & there
+    assert {"dataset", "upload", "set-epochs", "start"} <= there
 
 
 UPLOADS = ("store", "load_settings", "take", "import_chat", "begin")

@@ -251,7 +251,7 @@ def test_nothing_tells_who_answers_while_names_are_hidden() -> None:
         said.panes[side].turns[-1].model = said.drawn[side]
     assert "A is better" in render_chat.between(said, "") and "lamp" not in render_chat.between(said, "")
     said.vote("A")
-    assert "A was lamp, B was base" in render_chat.between(said, "")
+    assert "A was lamp. B was base." in render_chat.between(said, "")
 
 
 def test_hits_of_guards_are_told() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,62 +11,18 @@ import gradio as gr
 import pytest
 
 from phi3tune import data, jobs, presets, votes
-from phi3tune.config import HostedConfig, PromptsConfig, SamplingConfig, arguments
-from phi3tune.engines.base import Chunk, Request, Usage
-from phi3tune.engines.models import ModelRef
+from phi3tune.config import PromptsConfig, SamplingConfig
+from phi3tune.engines.base import Chunk, Usage
 from phi3tune.paths import Workspace
-from phi3tune.server import snippets
-from phi3tune.ui import (
-    playground,
-    playground_code,
-    playground_engines,
-    playground_examples,
-    playground_prompts,
-    playground_settings,
-)
-from phi3tune.ui.dialogue import SIDES, Dialogue
+from phi3tune.ui import playground_engines, playground_prompts, playground_settings
+from phi3tune.ui.dialogue import SIDES
 from tests.fake_openai import fake_openai
+from tests.ui.playground_visitor import FORM, FakePool, Visitor
 
-FORM = list(SamplingConfig().model_dump().values())
-FORM_STOP = playground_settings.FIELDS.index("stop")
 GUARDS = """
 - {name: mail, type: personal_data, on: input, action: mask}
 - {name: wand, type: block_list, on: output, action: block, words: [abracadabra]}
 """
-
-
-class FakePool:
-    """Answers with the model's name and how much it was given, word by word."""
-
-    def __init__(self) -> None:
-        self.prompts: list[int] = []
-
-    def state(self, ref: ModelRef) -> str:
-        return "not loaded"
-
-    def progress(self, ref: ModelRef) -> float | None:
-        return 0.5
-
-    def stream(self, ref: ModelRef, request: Request, cancelled: Callable[[], bool]) -> Iterator[Chunk]:
-        self.prompts.append(len(request.prompt_ids))
-        for word in ("It", " is", f" {ref.label}"):
-            yield Chunk(word, (1,))
-        yield Chunk("", (), "stop", Usage(len(request.prompt_ids), 0, 3, 0.02, 50.0))
-
-
-class FakeEndpoints:
-    """An endpoint that serves `models`, or none."""
-
-    def __init__(self, *models: str) -> None:
-        self.url = "http://127.0.0.1:9/v1" if models else None
-        self.models, self.keyed, self.asked = models, True, 0
-
-    def state(self) -> FakeEndpoints:
-        self.asked += 1
-        return self
-
-    def snippets(self, url: str, model: str, asked: dict[str, Any] | None = None) -> dict[str, str]:
-        return snippets(url, model, asked=asked)
 
 
 @pytest.fixture
@@ -75,46 +30,6 @@ def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     fake = FakePool()
     monkeypatch.setattr(playground_engines, "pool", lambda: fake)
     return fake
-
-
-class Visitor:
-    """One browser at the playground: its dialogue, its pickers and its form."""
-
-    def __init__(self, workspace: Workspace, rules: HostedConfig | None = None) -> None:
-        self.workspace = workspace
-        with gr.Blocks() as demo:
-            datasets = [gr.Dropdown([], elem_id=name) for name in ("dataset", "eval-dataset")]
-            tab = playground.build(rules)
-            self.endpoints: Any = FakeEndpoints()
-            playground.connect(tab, datasets, lambda trigger: None, demo.load, workspace, self.endpoints)
-        self.demo = demo
-        self.handlers = {fn.name: fn for fn in demo.fns.values()}
-        self.said = Dialogue()
-        self.models = ["phi3-nano", "no-such-model", ""]
-        self.form = list(FORM)
-        self.in_turn, self.guards, self.key = False, "none", ""
-        self.seen: dict[str, Any] = {}
-
-    def do(self, name: str, *given: Any) -> dict[str, Any]:
-        """Call a handler; what it changed, by the element's id. `seen` is what the page shows."""
-        result = self.handlers[name].fn(self.said, *given)
-        for updates in result if inspect.isgenerator(result) else [result]:
-            self.seen |= {
-                getattr(part, "elem_id", None) or type(part).__name__: value for part, value in updates.items()
-            }
-        return self.seen
-
-    def ask(self, text: str, to: str = "all") -> dict[str, Any]:
-        self.do("ask", text, to, *self.models, *self.form)
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        for side in SIDES:
-            self.do(f"answer_{side}", self.in_turn, self.guards, self.key)
-        return self.do("ended")
-
-    def press(self, act: str, place: object = "", side: str = "left") -> dict[str, Any]:
-        return self.do(f"press_{side}", gr.EventData(None, {"act": act, "place": str(place)}))
 
 
 @pytest.fixture
@@ -267,7 +182,7 @@ def test_guards_mask_what_goes_in_and_block_what_comes_out(visitor: Visitor, mon
     assert playground_engines.guard_files(visitor.workspace) == ["mine.yaml"]
     given: list[Any] = []
 
-    def spell(ref: Any, messages: Any, config: Any, key: str, cancelled: Any) -> Iterator[Chunk]:
+    def spell(ref: Any, messages: Any, *rest: Any) -> Iterator[Chunk]:
         given.extend(messages)
         yield Chunk("Say abra", (1,))
         yield Chunk("cadabra now", (2,), "stop", Usage(1, 0, 2, 0.1, 9.0))
@@ -404,90 +319,3 @@ def test_a_vote_with_names_in_sight_is_kept_and_told_apart(visitor: Visitor) -> 
         visitor.press("vote", "A")
     other = Visitor(visitor.workspace)
     assert "You preferred" in other.do("restore", seen["BrowserState"])["difference"]
-
-
-def show_code(visitor: Visitor, language: str, typed: str = "", side: str = "left") -> tuple[str, Any]:
-    """What is told above the code, and the code."""
-    shown = visitor.handlers["show"].fn(language, side, visitor.said, typed, *visitor.models, *visitor.form)
-    where, code = shown.values()
-    return where, code
-
-
-def test_the_code_asks_what_would_be_asked_next(visitor: Visitor) -> None:
-    visitor.form = list(
-        SamplingConfig(system="Be brief.", temperature=0.5, top_k=9, stop=["END"]).model_dump().values()
-    )
-    visitor.form[FORM_STOP] = "END"
-    where, code = show_code(visitor, "curl")
-    assert "phi3tune serve phi3-nano" in where and playground_code.QUESTION in code.value
-    visitor.ask("Where's the lamp?")
-    body = json.loads(show_code(visitor, "curl")[1].value.split("-d '")[1].rstrip("'\n").replace("'\\''", "'"))
-    assert [message["content"] for message in body["messages"]] == ["Be brief.", "Where's the lamp?"]
-    settings = {name: body[name] for name in ("temperature", "max_tokens", "top_p", "seed", "top_k", "stop")}
-    assert settings == {"temperature": 0.5, "max_tokens": 256, "top_p": 1.0, "seed": 0, "top_k": 9, "stop": ["END"]}
-    code = show_code(visitor, "python", "And now?")[1]
-    assert code.language == "python" and '{"role": "user", "content": "And now?"}' in code.value
-    assert 'extra_body={"top_k": 9}' in code.value
-    compile(code.value, "snippet", "exec")
-
-
-def test_the_commands_give_the_same_answer_in_a_terminal(visitor: Visitor) -> None:
-    import shlex
-
-    config = SamplingConfig(system="It's brief.", temperature=0.5)
-    visitor.form = list(config.model_dump().values())
-    lines = show_code(visitor, playground_code.TERMINAL, "Hi\n'there'")[1].value.splitlines()
-    assert shlex.split(lines[1]) == ["phi3tune", "chat", "phi3-nano", *arguments(config)]
-    row = json.loads(shlex.split(lines[4])[2])
-    assert [message["content"] for message in row["messages"]] == ["It's brief.", "Hi\n'there'"]
-    assert shlex.split(lines[5]) == ["phi3tune", "prompts", "chat.jsonl", "phi3-nano", "--temperature", "0.5"]
-
-
-def test_the_code_asks_the_endpoint_that_runs(visitor: Visitor) -> None:
-    visitor.endpoints.__init__("phi3-nano")
-    where, code = show_code(visitor, "curl")
-    assert "serves phi3-nano at http://127.0.0.1:9/v1" in where and "http://127.0.0.1:9/v1/chat" in code.value
-    visitor.models[0] = "https://models.example/v1#large"
-    where, code = show_code(visitor, "javascript")
-    assert not where and "https://models.example/v1" in code.value and '"large"' in code.value
-    visitor.models[0] = "no-such-model"
-    where, code = show_code(visitor, "curl")
-    assert "does not exist" in where and not code.visible
-
-
-def test_code_tells_no_hidden_name(visitor: Visitor) -> None:
-    visitor.do("hide_names", True)
-    where, code = show_code(visitor, "curl")
-    assert "hidden until you vote" in where and not code.visible
-
-
-def test_examples_are_held_out_questions(visitor: Visitor) -> None:
-    [name, found] = playground_examples.examples(["phi3-nano", ""], "lantern-support", visitor.workspace)
-    path = data.stored.find_dataset("lantern-support", visitor.workspace).path / "test.jsonl"
-    held_out = [json.loads(line)["messages"][-2]["content"] for line in path.read_text().splitlines()]
-    assert name == "lantern-support" and len(found) == playground_examples.MOST and set(found) <= set(held_out)
-    html = visitor.handlers["questions"].fn("lantern-support", "phi3-nano", None)
-    assert html.count('data-act="example"') == len(found)
-    assert playground_examples.html(["phi3-nano"], "/etc/passwd", visitor.workspace) == ""
-
-
-def test_an_example_is_asked_like_a_message(visitor: Visitor) -> None:
-    assert visitor.handlers["example"].fn(gr.EventData(None, {"act": "example", "place": "Is it bright?"})) == (
-        "Is it bright?"
-    )
-    names = [fn.name for fn in visitor.demo.fns.values()]
-    assert names.count("ask") == 3, "Enter, Send, and an example"
-
-
-def test_a_visitor_of_a_hosted_app_has_no_guards_and_no_keys(workspace: Workspace, pool: FakePool) -> None:
-    visitor = Visitor(Workspace(workspace.root / "visitors" / "ada", workspace.root), HostedConfig())
-    ids = {block.elem_id for block in visitor.demo.blocks.values()}
-    assert {"composer", "preset"} <= ids and not {"guards", "endpoint-key"} & ids
-    assert len(visitor.handlers["answer_left"].inputs) == 2
-    visitor.endpoints.__init__("phi3-nano")
-    where, _ = show_code(visitor, "curl")
-    assert "On your own machine" in where and visitor.endpoints.asked == 0
-    visitor.models[0] = "http://127.0.0.1:9/v1"
-    visitor.do("ask", "Hi", "left", *visitor.models, *visitor.form)
-    visitor.do("answer_left", False)
-    assert "for the owner" in visitor.seen["pane-left"]

@@ -96,3 +96,11 @@ def test_problems_are_told_with_place_and_fix() -> None:
         assert text in html
     assert "<img" not in html
     assert render_data.problems([]) == ""
+
+
+def test_the_chosen_dataset_in_a_line(dataset: data.Dataset, renderer: Renderer, workspace: Workspace) -> None:
+    found = audit(dataset, renderer, workspace, 1024)
+    assert "16 rows to learn from · problems: none" in render_data.chosen(ATTACK, found)
+    assert "<img" not in render_data.chosen(ATTACK, found) + render_data.chosen(ATTACK, None)
+    assert "cannot be used" in render_data.chosen("lamp", None)
+    assert "No dataset is chosen." in render_data.chosen("", None)

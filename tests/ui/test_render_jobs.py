@@ -26,6 +26,26 @@ def test_chip_without_jobs_is_no_button() -> None:
     assert render_jobs.chip([]) == '<span class="pt-chip pt-idle">No job is running</span>'
 
 
+def test_chip_keeps_the_job_that_ended_until_another_runs(make_run: MakeJob) -> None:
+    failed = make_run("lamp", state="failed", reason="no")
+    html = render_jobs.chip([], failed)
+    assert "failed lamp" in html and "pt-failed" in html and "pt-dot" not in html
+    assert "waiting next" in render_jobs.chip([make_run("next", state="queued")], failed)
+
+
+def test_an_end_is_announced_with_what_it_was(make_run: MakeJob) -> None:
+    html = render_jobs.announced(make_run("lamp"), "runs/lamp")
+    assert html == '<span data-job="runs/lamp" data-state="completed">finished lamp</span>'
+
+
+def test_interrupted_jobs_say_where_they_go_on(make_run: MakeJob) -> None:
+    job = make_run("lamp", state="failed", steps=20, resume_step=5)
+    html = render_jobs.interrupted([(f"runs/{ATTACK}", job)])
+    assert "from step 5 of 20" in html and "<img" not in html
+    assert [f'data-act="{act}"' in html for act in ("resume", "dismiss")] == [True, True]
+    assert render_jobs.interrupted([]) == ""
+
+
 def test_an_evaluation_is_told_by_its_run(make_job: MakeJob, make_run: MakeJob, workspace: Workspace) -> None:
     folder = make_run("lamp").folder / "eval" / "test-eval-1"
     job = make_job(folder, EvalConfig(dataset="lantern-support"), state="queued")

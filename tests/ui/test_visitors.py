@@ -89,7 +89,7 @@ def test_a_visitor_is_the_same_at_every_request_and_no_name_tells_the_cookie(
 
 @pytest.mark.parametrize("value", ["", "a", "a" * 43, "é" * 43, "../../a", '"', "a" * 10_000, f"{COOKIE}={COOKIE}"])
 def test_nobody_chooses_who_they_are(app: Starlette, value: str) -> None:
-    brought = {"cookie": f"{COOKIE}={value}".encode()}
+    brought = {b"cookie": f"{COOKIE}={value}".encode()}
     answers = [TestClient(app).get("/", headers=brought) for _ in range(2)]
     assert answers[0].text != answers[1].text
     assert all(re.fullmatch(r"[0-9a-f]{32}", answer.text) and "set-cookie" in answer.headers for answer in answers)
