@@ -24,6 +24,9 @@ from statistics import median
 
 from playwright.sync_api import Page, sync_playwright
 
+from phi3tune import jobs
+from phi3tune.paths import Workspace
+
 ROOT = Path(__file__).parents[1]
 ROUNDS = 1
 LOADING_MS = 240_000
@@ -117,9 +120,10 @@ def measure(rounds: int) -> dict[str, list[float]]:
                     times[name].append(page.evaluate(PRESS, [selector, condition]))
                     page.wait_for_timeout(700)
         finally:
-            page.locator("#job-stop").click()
-            page.wait_for_function("!document.querySelector('#job-stop')?.getClientRects().length")
             browser.close()
+            workspace = Workspace(Path(home))
+            for job in jobs.active(workspace):
+                jobs.stop(job.folder, workspace, now=True)
     return times
 
 

@@ -30,7 +30,7 @@ from tests.conftest import FLAGS
 
 IMAGES = Path(__file__).parent / "images"
 RUN, BUILD, BASE = "lantern-support-1", "lantern-support-1/onnx/int4", "phi3-nano"
-WIDE, PHONE = (1280, 860), (390, 844)
+WIDE, PHONE = (1280, 1000), (390, 844)
 COLORS = 200
 QUESTION = "How long is the warranty?"
 SECOND = "Can I use the lamp in the bathroom?"
@@ -46,14 +46,12 @@ class Camera:
     def shoot(self, name: str, at: Locator | None = None) -> None:
         """What the window shows, with `at` below the tabs, which stay in sight; without the passing toasts."""
         expect(self.page.locator(".toast-body")).to_have_count(0)
+        self.page.evaluate("() => document.activeElement?.blur()")
+        self.page.mouse.move(0, 0)
         if at is None:
             self.page.evaluate("window.scrollTo({top: 0, behavior: 'instant'})")
         else:
-            at.evaluate(
-                "e => window.scrollTo({top: e.getBoundingClientRect().top + scrollY - 12, behavior: 'instant'})"
-            )
-        self.page.evaluate("() => document.activeElement?.blur()")
-        self.page.mouse.move(0, 0)
+            at.evaluate("e => e.scrollIntoView({behavior: 'instant'})")
         shot = Image.open(io.BytesIO(self.page.screenshot(animations="disabled"))).convert("RGB")
         path = IMAGES / f"{name}.png"
         shot.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
@@ -69,9 +67,10 @@ def card(page: Page, inside: str) -> Locator:
 
 def choose(page: Page, picker: str, value: str) -> None:
     box = page.locator(f"#{picker} input")
+    expect(box).not_to_have_value("")  # the page has made its own choice
     box.fill(value)
     box.press("Enter")
-    box.press("Tab")
+    box.blur()  # Tab would open the list again
     expect(box).to_have_value(value)
 
 
@@ -144,7 +143,7 @@ def talk(camera: Camera) -> None:
     choose(page, "pane-left-model", BASE)
     choose(page, "pane-right-model", BUILD)
     ask(page, QUESTION)
-    camera.shoot("tutorial-7-chat")
+    camera.shoot("tutorial-7-chat", card(page, "#pane-left"))
 
 
 def vote(camera: Camera) -> None:
@@ -158,7 +157,7 @@ def vote(camera: Camera) -> None:
     knows = "A" if "IPX4" in page.locator("#pane-left .bot").last.inner_text() else "B"
     page.locator("#difference").get_by_role("button", name=f"{knows} is better").click()
     expect(page.locator("#difference")).to_contain_text("decided vote")
-    camera.shoot("tutorial-8-vote")
+    camera.shoot("tutorial-8-vote", card(page, "#pane-left"))
     page.locator("#blind input").uncheck()
 
 
@@ -263,7 +262,7 @@ def main() -> int:
                         open_tab(camera.page, "Playground")
                         choose(camera.page, "pane-right-model", BUILD)
                         ask(camera.page, QUESTION)
-                        camera.shoot(name)
+                        camera.shoot(name, card(camera.page, "#pane-left"))
         browser.close()
     return 0
 

@@ -10,7 +10,6 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
@@ -28,7 +27,12 @@ ELSEWHERE = {
     "data/audit/leftovers.py", "training/launcher.py",
 }  # fmt: skip
 WORDS = 3
-_NOT_SAID = re.compile(r"CREATE TABLE|SELECT |INSERT |UPDATE |DELETE FROM|PRAGMA|ORDER BY|\\[bwds]|\(\?|^<|--- ")
+# Long literals that nobody reads: queries, patterns, commands, what models are asked, lists of words, log lines.
+_NOT_SAID = re.compile(
+    r"(CREATE|ALTER) TABLE|SELECT |INSERT |UPDATE |DELETE FROM|PRAGMA|ORDER BY|CASE WHEN|:since"
+    r"|contents\.request|AS tokens"
+    r"|\\[bwds]|\(\?|^<|--- |pip install|^You |^Which answer|^List the days|^the a an |^agent answer |%d|no attribute"
+)
 
 
 def of_page() -> Iterator[str]:
@@ -53,6 +57,10 @@ def of_page() -> Iterator[str]:
 
 def from_below() -> Iterator[str]:
     """Every message of the levels below the page, as a template."""
+    from phi3tune.evaluation.compare import in_sentence
+    from phi3tune.evaluation.metrics import METRICS
+
+    yield from (in_sentence(metric) for metric in METRICS.values())
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
         if name in ELSEWHERE or name.split("/")[0] in ELSEWHERE:
@@ -82,7 +90,9 @@ def template(node: ast.AST) -> str | None:
 
 def _called(node: ast.AST) -> str:
     function = node.func if isinstance(node, ast.Call) else None
-    return function.id if isinstance(function, ast.Name) else function.attr if isinstance(function, ast.Attribute) else ""
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _parts(node: ast.AST) -> Iterator[ast.AST]:
@@ -129,7 +139,7 @@ def update() -> Catalog:
     catalogue.update(template_catalogue(), no_fuzzy_matching=True)
     catalogue.obsolete.clear()
     with CATALOGUE.open("wb") as stream:
-        write_po(stream, catalogue, width=120, sort_output=True, no_location=True, omit_header=False, ignore_obsolete=True)
+        write_po(stream, catalogue, width=120, sort_output=True, no_location=True, ignore_obsolete=True)
     return catalogue
 
 

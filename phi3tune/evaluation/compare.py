@@ -94,7 +94,7 @@ class Comparison:
         self, model: int, metric: Metric, found: dict[str, float] | None, verdict: str, needed: int | None
     ) -> str:
         later, first = self._refs[model].label, self._refs[0].label
-        title = metric.title[0].lower() + metric.title[1:] if not metric.title[:2].isupper() else metric.title
+        title = in_sentence(metric)
         if found is None:
             known = all(self._measures[each].value(metric) is not None for each in (0, model))
             why = "one row is not enough" if known else f"one of them has no {title}"
@@ -104,10 +104,17 @@ class Comparison:
         change = f"{scale * found['difference']:+.{digits}f}{unit}"
         bounds = f"{scale * found['low']:.{digits}f} to {scale * found['high']:.{digits}f}"
         numbers = f"{title} {change} (95 % interval {bounds}), {self._rows(model, metric):,} rows"
-        if verdict != "undecided":
-            return f"{later} is {verdict} than {first}: {numbers}."
+        if verdict == "better":
+            return f"{later} is better than {first}: {numbers}."
+        if verdict == "worse":
+            return f"{later} is worse than {first}: {numbers}."
         enough = f"; about {needed:,} would be enough" if needed is not None else ""
         return f"Not enough rows to say whether {later} is better or worse than {first}: {numbers}{enough}."
+
+
+def in_sentence(metric: Metric) -> str:
+    """The title of a metric as it is written within a sentence."""
+    return metric.title if metric.title[:2].isupper() else metric.title[0].lower() + metric.title[1:]
 
 
 def _drawn(resampling: certainty.Resampling, metrics: Sequence[Metric], measures: Measures) -> dict[str, np.ndarray]:

@@ -44,8 +44,8 @@ def push(
     """Publish a run's adapter, merged weights or a build as the Hub's model `repo` (owner/name), made where it is not.
 
     What an earlier push left there and this one does not have is deleted in the same commit; other files stay. Returns
-    `url`, `commit`, `files`, `deleted` and `bytes`; None when the user stopped it: nothing was published then. The token
-    is `token`, else that of the environment (`HF_TOKEN`) or of `hf auth login`. Progress is in bytes. Raises
+    `url`, `commit`, `files`, `deleted` and `bytes`; None when the user stopped it: nothing was published then. The
+    token is `token`, else that of the environment (`HF_TOKEN`) or of `hf auth login`. Progress is in bytes. Raises
     `UserError` for a model of somebody else, an altered file, a build that fails parity unless `force`d, and for what
     the Hub refuses.
     """

@@ -149,7 +149,9 @@ def connect(tab: DataTab, chosen: gr.HTML, model: gr.Dropdown, max_length: forms
         number = turn.begin()
         blank = _details(tab, there=False) | {tab.mend: gr.Column(visible=False), tab.stop: gr.Button(visible=False)}
         if not dataset:
-            yield {**blank, tab.summary: empty(t(HINT)), chosen: render_data.chosen("", None)}
+            # A page that opens asks this a moment before its dataset is set: Gradio's page loses the second of two
+            # changes of what is visible that come at once.
+            yield {tab.summary: empty(t(HINT)), chosen: render_data.chosen("", None)}
             return
         try:
             look = asked(dataset, model, max_length, values, workspace)

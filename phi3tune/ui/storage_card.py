@@ -100,9 +100,11 @@ def connect(card: StorageCard, opener: gr.Button, refresh: Callable[[Any], None]
 
         return clean
 
-    opened = opener.click(lambda: gr.Column(visible=True), None, card.panel, **POLL)
+    # In the browser alone: it answers at once, however busy the machine is.
+    visible = "() => ({{__type__: 'update', visible: {}}})"
+    opened = opener.click(None, None, card.panel, js=visible.format("true"), **POLL)
     opened.then(stepwise(measure), None, outputs, **ACTION)
-    card.close.click(lambda: gr.Column(visible=False), None, card.panel, **POLL)
+    card.close.click(None, None, card.panel, js=visible.format("false"), **POLL)
     question = in_browser("Delete this for good? It cannot be brought back.")
     for kind, button in card.clean.items():
         confirm = f"shown => confirm({question}) ? (shown || ' ') : ''"

@@ -61,7 +61,8 @@ class Watched:
 
     def leaked(self, secret: str = SECRET) -> list[Path]:
         """Files in the workspace and in Gradio's cache that hold the secret."""
-        files = [path for home in (self.workspace.root, self.cache) for path in home.rglob("*") if path.is_file()]
+        every = [path for home in (self.workspace.root, self.cache) for path in home.rglob("*")]
+        files = [path for path in every if path.is_file() and not path.is_symlink()]
         return [path for path in files if secret.encode() in path.read_bytes()]
 
     def memory(self) -> int:

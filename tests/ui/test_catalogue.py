@@ -24,7 +24,9 @@ PAGE = Path(phi3tune.ui.__file__).parent
 SHOWN = {"label", "info", "placeholder", "title"}
 LATE = {"x_title", "y_title", "caption"}
 # The same in every language: names of methods, formats, measures, packages and repositories, and signs.
-NAMES = re.compile(r"[A-Z0-9][\w.+/-]*|[a-z0-9]+([_-][a-z0-9]+)+|[a-z]*\d[\w.]*|[\w.-]+/[\w.-]+|\w+=\S+(\s\w+=\S+)*|[^A-Za-z]*")
+NAMES = re.compile(
+    r"[A-Z0-9][\w.+/-]*|[a-z0-9]+([_-][a-z0-9]+)+|[a-z]*\d[\w.]*|[\w.-]+/[\w.-]+|\w+=\S+(\s\w+=\S+)*|[^A-Za-z]*"
+)
 
 
 def test_every_text_is_translated() -> None:
@@ -85,5 +87,6 @@ def test_every_label_that_the_page_is_built_with_is_in_both_languages(demo: gr.B
     assert not plain
     english, japanese = I18N.translations["en"], I18N.translations["ja"]
     assert len(english) > 300
+    names = {entry.id for entry in words.current() if entry.id == entry.string}
     same = {text for key, text in english.items() if japanese[key] == text and not NAMES.fullmatch(text.strip())}
-    assert not same, f"the same in Japanese: {same}"
+    assert not same - names, f"the same in Japanese: {same - names}"
