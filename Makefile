@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app test faults check docs pictures lock clean
+.PHONY: words app test faults check docs pictures lock clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
@@ -30,6 +30,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser"
+
+# Adds new texts of the page to the catalogue, and says how many wait to be translated.
+words: $(VENV)/.app
+	$(BIN)/python -m recipes.words
 
 docs: $(VENV)/.app
 	$(BIN)/python -m phi3tune.cli.settings_page > docs/settings.md

@@ -71,6 +71,13 @@ class Limits:
     memory_bytes: int = 4 * 1024**3
     cpu_seconds: int = 900
     wait_seconds: float = 300.0
+    free_bytes: int = 256 * 1024**2
+    expansion: int = 200
+
+    def unpacked(self, size: int) -> int:
+        """What a file of `size` bytes may unpack to where a value that is stored once can fill every row: beyond
+        `free_bytes`, `expansion` times its size."""
+        return min(self.file_bytes, max(self.free_bytes, self.expansion * size))
 
 
 def kind_of(head: bytes) -> str | None:

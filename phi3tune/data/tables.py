@@ -8,11 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from phi3tune.data.json_rows import Row
 from phi3tune.data.json_values import repeated
 from phi3tune.data.lines import Limits, Line, kind_of
 from phi3tune.data.problems import ProblemLog
+
+if TYPE_CHECKING:
+    import pyarrow as arrow
 
 Fits = Callable[[list[str]], bool]
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -195,6 +199,21 @@ def _log_no_header(header: list[str], line: int, file: str, log: ProblemLog, fit
     return log.fault("missing_header", file, line, found, "names of columns", fix, mend=mend)
 
 
+def _bytes(batch: arrow.RecordBatch) -> int:
+    """Bytes of a batch of Arrow with every text counted as often as it stands in the rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            total += int(pc.sum(lengths).as_py() or 0)
+        else:
+            total += int(column.nbytes)
+    return total
+
+
 def parquet_rows(path: Path, file: str, log: ProblemLog, limits: Limits) -> Iterator[Row]:
     """Rows of a Parquet file, a few at a time."""
     with path.open("rb") as stream:
@@ -214,16 +233,20 @@ def parquet_rows(path: Path, file: str, log: ProblemLog, limits: Limits) -> Iter
             if (twice := repeated(table.schema_arrow.names)) is not None:
                 log.error("bad_parquet", file, None, f"two columns named {twice!r}", "unique names", "rename one")
                 return
-            size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-            # The footer may understate: a value stored once can fill every row. Small batches are counted, too.
-            unpacked = 0
+            unpacked = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
+            most = limits.unpacked(path.stat().st_size)
+            # The footer may understate: a value stored once can fill every row. All is counted before rows are made of
+            # it, which takes many times as long.
+            counted = 0
             for batch in table.iter_batches(batch_size=128, use_threads=False):
-                unpacked += batch.nbytes
-                if max(size, unpacked) > limits.file_bytes:
-                    found = f"{max(size, unpacked):,} bytes or more when unpacked"
-                    expected = f"at most {limits.file_bytes:,}"
-                    log.error("expands_too_large", file, None, found, expected, "split the file")
-                    return
+                counted += _bytes(batch)
+                if (unpacked := max(unpacked, counted)) > most:
+                    break
+            if unpacked > most:
+                found, expected = f"{unpacked:,} bytes or more when unpacked", f"at most {most:,}"
+                log.error("expands_too_large", file, None, found, expected, "split the file")
+                return
+            for batch in table.iter_batches(batch_size=128, use_threads=False):
                 for value in batch.to_pylist():
                     yield Row(index, None, value)
                     index += 1

@@ -82,6 +82,9 @@ class Page:
                 self.deploy = deploy.build(endpoints, rules)
             with gr.Tab(t("Runs"), id="runs"):
                 self.runs = runs.build(rules)
+        # Out of its tab: what lies in a tab that was never opened does not read what the browser remembers.
+        self.playground.files.kept.unrender()
+        self.playground.files.kept.render()
         # Read out by screen readers; the page's own script makes a notice of the browser from it.
         self.announcer = gr.HTML(elem_id="announcer", elem_classes="pt-hidden", js_on_load=ANNOUNCER)
         self.timer = gr.Timer(BUSY_TICK)

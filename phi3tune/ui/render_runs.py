@@ -101,8 +101,8 @@ def queue(active: Sequence[JobView], workspace: Workspace, *, movable: bool = Tr
         name = render_jobs.title(job)
         buttons = [("cancel", t("Cancel"), t("Cancel {name}", name=name))] if waits else []
         if movable and waits and (job.queue_position or 0) > 1:
-            earlier = ("up", t("Earlier"), t("Move {name} one place forward", name=name))
-            buttons = [earlier, ("first", t("First"), t("Move {name} to the front", name=name)), *buttons]
+            earlier = ("up", t("Earlier"), t("Earlier: move {name} one place forward", name=name))
+            buttons = [earlier, ("first", t("First"), t("First: move {name} to the front", name=name)), *buttons]
         # Named, not counted: the queue may have moved since this was drawn.
         acts = " ".join(
             f'<button type="button" class="pt-open" data-act="{act}" data-job="{esc(live.key(job, workspace))}" '

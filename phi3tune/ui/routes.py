@@ -21,7 +21,7 @@ _HEADS = 10**6
 _OPEN = {
     "GET": re.compile(
         r"/|/config/?|/theme\.css|/favicon\.ico|/robots\.txt|/manifest\.json|/(assets|static)/.+"
-        rf"|{API}/(info/?|startup-events|theme\.css|upload_progress|queue/data|heartbeat/[^/]+)"
+        rf"|{API}/(info/?|app_id|startup-events|theme\.css|upload_progress|queue/data|heartbeat/[^/]+)"
         # A file by its whole path, here or on a Windows drive: no address, no path from where the app stands.
         rf"|{API}/file=(/|[A-Za-z]:[/\\]).+"
     ),

@@ -37,7 +37,7 @@ def _zip(name: str = "a.jsonl") -> bytes:
     return stream.getvalue()
 
 
-def _columns(**columns: list[Any]) -> bytes:
+def _columns(**columns: Any) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -347,6 +347,8 @@ def _odd_column(value: str) -> Iterator[Case]:
 
 
 def limits() -> Iterator[Case]:
+    import pyarrow as pa
+
     long = json.dumps({"question": "q", "answer": "a" * 3000})
     yield from _bad_row(long, "line_too_long")
     yield "a.csv", "question,answer\nq," + "a" * 3000 + "\n", "line_too_long", 2, None
@@ -365,3 +367,5 @@ def limits() -> Iterator[Case]:
     yield "a.jsonl.gz", gzip.compress(b" " * 60_000) * 2, "expands_too_large", None, None
     yield "a.parquet", parquet([{"question": "a" * 2000, "answer": "b"}] * 500), "expands_too_large", None, None
     yield "a.parquet", _columns(question=["q" * 2000] * 60, answer=["a"] * 60), "expands_too_large", None, None
+    once = pa.array(["q" * 2000] * 60).dictionary_encode()
+    yield "a.parquet", _columns(question=once, answer=["a"] * 60), "expands_too_large", None, None

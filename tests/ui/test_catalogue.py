@@ -25,7 +25,7 @@ SHOWN = {"label", "info", "placeholder", "title"}
 LATE = {"x_title", "y_title", "caption"}
 # The same in every language: names of methods, formats, measures, packages and repositories, and signs.
 NAMES = re.compile(
-    r"[A-Z0-9][\w.+/-]*|[a-z0-9]+([_-][a-z0-9]+)+|[a-z]*\d[\w.]*|[\w.-]+/[\w.-]+|\w+=\S+(\s\w+=\S+)*|[^A-Za-z]*"
+    r"curl|[A-Z0-9][\w.+/-]*|[a-z0-9]+([_-][a-z0-9]+)+|[a-z]*\d[\w.]*|[\w.-]+/[\w.-]+|\w+=\S+(\s\w+=\S+)*|[^A-Za-z]*"
 )
 
 

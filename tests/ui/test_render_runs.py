@@ -40,7 +40,7 @@ def test_only_waiting_jobs_have_a_place_to_change(make_run: MakeJob, workspace: 
     html = render_runs.queue([running, *placed], workspace)
     assert html.count('data-act="cancel"') == 2
     assert html.count('data-act="first"') == 1
-    assert 'data-act="first" data-job="runs/c" aria-label="Move c to the front"' in html
+    assert 'data-act="first" data-job="runs/c" aria-label="First: move c to the front"' in html
     fixed = render_runs.queue([running, *placed], workspace, movable=False)
     assert fixed.count('data-act="cancel"') == 2 and 'data-act="first"' not in fixed
 
