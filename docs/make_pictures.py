@@ -93,7 +93,7 @@ def drawn(page: Page, chart: str) -> None:
 def data_and_plan(camera: Camera) -> None:
     page = camera.page
     open_tab(page, "Data")
-    expect(page.locator("#data-summary")).to_contain_text("2,360", timeout=MINUTES)
+    expect(page.locator("#data-summary")).to_contain_text("train rows", timeout=MINUTES)
     expect(page.locator("#data-summary")).not_to_contain_text("so far", timeout=MINUTES)
     expect(page.locator("#data-details")).to_be_visible(timeout=MINUTES)
     camera.shoot("tutorial-1-data")

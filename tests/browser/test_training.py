@@ -120,7 +120,7 @@ def test_sweep_and_compare(visit: Visit, app: App) -> None:
         compared.press("Enter")
     page.locator("#compare-runs").click()
     expect(page.locator("#compared-settings")).to_contain_text("lora_rank", timeout=30_000)
-    expect(page.locator("#compared-results")).to_contain_text("Train loss")
+    expect(page.locator("#compared-results")).to_contain_text("Training loss")
     expect(page.locator("#compared-curves")).to_be_visible()
 
     with page.expect_download() as download:
