@@ -74,11 +74,11 @@ def build(rules: HostedConfig | None) -> DataTab:
             fields, part_files, mapped, mapping = _settings()
             summary = gr.HTML(empty(t(HINT)), elem_id="data-summary")
             stop = gr.Button(t("Stop"), variant="stop", size="sm", visible=False, elem_id="data-stop")
-            mend, repair, drop, make = _mend()
-            changes = gr.HTML(elem_id="data-changes")
             use = gr.Button(
                 t("Use this data: go to Train"), variant="primary", elem_id="data-use", elem_classes="pt-main"
             )
+            mend, repair, drop, make = _mend()
+            changes = gr.HTML(elem_id="data-changes")
         with gr.Column(elem_classes="pt-card", scale=3, min_width=340, elem_id="data-look"):
             gr.HTML(section("", t("What is in it")))
             nothing = gr.HTML(empty(t(NO_ROWS), picture="rows"), elem_id="data-nothing")

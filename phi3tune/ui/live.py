@@ -18,7 +18,7 @@ from phi3tune.jobs import JobView
 from phi3tune.paths import Workspace
 
 LOGS_KEPT = 16
-CHART_SECONDS = 2.0
+CHART_SECONDS = 4.0
 BUSY_TICK, IDLE_TICK = 1.0, 4.0
 
 
