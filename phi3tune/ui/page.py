@@ -83,8 +83,9 @@ class Page:
             with gr.Tab(t("Runs"), id="runs"):
                 self.runs = runs.build(rules)
         # Out of its tab: what lies in a tab that was never opened does not read what the browser remembers.
-        self.playground.files.kept.unrender()
-        self.playground.files.kept.render()
+        kept: Any = self.playground.files.kept
+        kept.unrender()
+        kept.render()
         # Read out by screen readers; the page's own script makes a notice of the browser from it.
         self.announcer = gr.HTML(elem_id="announcer", elem_classes="pt-hidden", js_on_load=ANNOUNCER)
         self.timer = gr.Timer(BUSY_TICK)

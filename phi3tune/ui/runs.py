@@ -173,8 +173,11 @@ def connect(
         return {
             tab.differences: render_runs.settings(found["settings"], found["runs"]),
             tab.results: render_runs.results(found["results"]),
-            tab.curves: gr.LinePlot(curves, title=t(metric), visible=not curves.empty),
+            tab.curves: gr.update(value=curves, title=t(metric), visible=not curves.empty),
         }
+
+    def redraw(names: list[str]) -> Updates:
+        return {tab.curves: gr.update(color_title=charts.legend(map(str, names)))}
 
     def take(path: str) -> None:
         name = archive.import_run(Path(path), workspace)
@@ -184,7 +187,9 @@ def connect(
         refresh(table.click(toasts(open_run), None, shown, **ACTION).then)
     refresh(tab.queue.click(toasts(move), None, None, **ACTION).then)
     outputs = [tab.differences, tab.results, tab.curves]
-    gr.on([tab.compare.click, tab.metric.input], toasts(compare), [tab.compared, tab.metric], outputs, **ACTION)
+    asked = [tab.compared, tab.metric]
+    compared = gr.on([tab.compare.click, tab.metric.input], toasts(compare), asked, outputs, **ACTION)
+    compared.success(redraw, tab.compared, [tab.curves], **ACTION)
     if tab.upload is not None:
         refresh(tab.upload.upload(toasts(take), tab.upload, None, **ACTION).then)
     for chosen in (tab.project, tab.sweep):

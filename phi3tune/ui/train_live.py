@@ -106,8 +106,15 @@ class LiveCard:
         updates = {part: value for part, (seen, value) in new.items() if cursor.fresh(part.elem_id, seen)}
         if job is None or log is None or not log.metrics:
             return updates
+        # A chart learns of new series one look after their values: see `charts.legend`.
+        drawn = [(plot, cursor.legends.get(name)) for name, plot in self.plots.items()]
+        redrawn = [(plot, legend) for plot, legend in drawn if legend and cursor.fresh(f"legend {plot._id}", legend)]
+        if redrawn:
+            return updates | {plot: gr.update(color_title=legend) for plot, legend in redrawn}
         if cursor.chart_due(job.id, log.version, smoothing, ended=not job.active):
-            updates |= {plot: charts.frame(log.metrics, name, smoothing) for name, plot in self.plots.items()}
+            for name, plot in self.plots.items():
+                updates[plot] = curves = charts.frame(log.metrics, name, smoothing)
+                cursor.legends[name] = charts.legend(curves["series"])
         return updates
 
     def _switches(self, job: JobView | None) -> dict[Any, tuple[object, Any]]:

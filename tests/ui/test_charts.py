@@ -52,3 +52,9 @@ def test_long_runs_stay_drawable() -> None:
 
 def test_nothing_measured_is_an_empty_frame_with_columns() -> None:
     assert list(charts.frame([], "grad_norm", 0.0).columns) == ["step", "value", "series"]
+
+
+def test_another_set_of_series_has_another_legend() -> None:
+    one, other, again = (charts.legend(names) for names in (["a", "a"], ["a", "b"], ["a"]))
+    assert one != other and one == again
+    assert not (one + other).strip("\u200b")

@@ -65,6 +65,7 @@ def test_a_second_look_sends_nothing_that_was_sent(page: Page, make_run: MakeJob
     first = tick(page, cursor)
     assert first["run"]["value"] == "lamp"
     assert {"chart-loss", "live-status", "runs", "job-chip", "stop", "eval-verdict"} <= set(first)
+    tick(page, cursor, "lamp")  # the charts' legends follow their values
     again = tick(page, cursor, "lamp")
     assert set(again) <= {"Timer", "device"}
 
@@ -73,8 +74,13 @@ def test_charts_follow_new_events(page: Page, make_run: MakeJob) -> None:
     job = make_run("lamp", [Metrics(step=1, values={"loss": 2.0})])
     cursor = deepcopy(page.cursor.value)
     tick(page, cursor)
-    EventLog(job.folder / jobs.EVENTS).append(Metrics(step=2, values={"loss": 1.0}))
-    assert tick(page, cursor, "lamp")["chart-loss"].step.tolist() == [1, 2]
+    # Gradio draws a chart's series anew only when this changes after the values.
+    assert set(tick(page, cursor, "lamp")["chart-loss"]) == {"color_title", "__type__"}
+    EventLog(job.folder / jobs.EVENTS).append(Metrics(step=2, values={"loss": 1.0, "eval_loss": 1.5}))
+    charted = tick(page, cursor, "lamp")["chart-loss"]
+    assert charted.step.tolist() == [1, 2, 2]
+    assert set(charted.series) == {"training", "validation"}
+    assert set(tick(page, cursor, "lamp")["chart-loss"]) == {"color_title", "__type__"}
 
 
 def test_a_run_without_figures_shows_no_empty_charts(page: Page, make_run: MakeJob) -> None:
