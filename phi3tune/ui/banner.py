@@ -13,7 +13,7 @@ from phi3tune.config import HostedConfig
 from phi3tune.hosted import Usage
 from phi3tune.paths import Workspace
 from phi3tune.ui.live import Cursor
-from phi3tune.ui.render import counted, duration, esc, number, size
+from phi3tune.ui.render import counted, duration, esc, number
 from phi3tune.ui.wire import Updates
 from phi3tune.ui.words import t
 
@@ -62,5 +62,7 @@ def banner(rules: HostedConfig, usage: Usage | None) -> str:
     )
     used = ""
     if usage is not None:
-        used = t("Storage: {used} of {limit} used.", used=size(usage.bytes), limit=size(usage.limit))
+        # In the unit in which the owner sets the limit.
+        taken, limit = (f"{number(round(count / hosted.MB))} MB" for count in (usage.bytes, usage.limit))
+        used = t("Storage: {used} of {limit} used.", used=taken, limit=limit)
     return f'<p class="pt-banner"><b>{esc(kept)}</b> {esc(limits)} {esc(used)}</p>'
