@@ -17,6 +17,7 @@ from phi3tune import jobs
 from phi3tune.jobs import actions
 from phi3tune.paths import Workspace
 from tests.browser.conftest import App, Visit, app, visit
+from tests.browser.steps import open_tab
 from tests.faults.victims import Trial, newest, wait_until
 
 __all__ = ["app", "visit"]
@@ -46,6 +47,7 @@ def test_a_killed_app_costs_the_run_nothing_and_its_successor_shows_it(
     app.start()
     visit.page.goto(app.url)
     expect(visit.page.locator("#job-chip")).to_contain_text("orphan", timeout=30_000)
+    open_tab(visit.page, "Train")
     expect(visit.page.locator("#live-status")).to_contain_text("orphan")
     step = newest(folder)
     wait_until(lambda: newest(folder) > step)
